@@ -1,0 +1,130 @@
+"""Python's `socket` module with `await` in front of everything that can wait.
+
+A map of the house, from the ground up.  A file imports only from files above it here.
+
+    _constants      every constant of this Python's socket module
+    _deadline       when an operation must be over; what a timeout may be
+    _readiness      THE HEART: wakes the operations that wait for one socket
+    _operations     operations longer than one attempt: connecting, sending all
+    _names          host and service names, looked up off the loop
+    _socket         the awaitable socket: a method per documented method
+    _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
+    _run            run(): a main coroutine on the fastest loop there is
+    __main__        python -m aiosock demo
+
+What never waits (byte order, ``inet_*``, ``if_*``, the default timeout) is the stdlib's own.
+"""
+
+import socket as _stdlib
+from socket import (
+    CMSG_LEN,
+    CMSG_SPACE,
+    SocketIO,
+    close,
+    dup,
+    error,
+    gaierror,
+    getdefaulttimeout,
+    gethostname,
+    has_dualstack_ipv6,
+    herror,
+    htonl,
+    htons,
+    if_indextoname,
+    if_nameindex,
+    if_nametoindex,
+    inet_aton,
+    inet_ntoa,
+    inet_ntop,
+    inet_pton,
+    ntohl,
+    ntohs,
+    setdefaulttimeout,
+    sethostname,
+    timeout,
+)
+
+from . import _constants
+from ._constants import *  # noqa: F403  # as many names as this Python has
+from ._constructors import (
+    create_connection,
+    create_server,
+    fromfd,
+    recv_fds,
+    send_fds,
+    socketpair,
+)
+from ._names import (
+    Resolver,
+    getaddrinfo,
+    getfqdn,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+    getprotobyname,
+    getservbyname,
+    getservbyport,
+    set_resolver,
+)
+from ._run import run
+from ._socket import from_stdlib_socket, socket
+
+SocketType = socket
+
+__all__ = [
+    "CMSG_LEN",
+    "CMSG_SPACE",
+    "Resolver",
+    "SocketIO",
+    "SocketType",
+    "close",
+    "create_connection",
+    "create_server",
+    "dup",
+    "error",
+    "from_stdlib_socket",
+    "fromfd",
+    "gaierror",
+    "getaddrinfo",
+    "getdefaulttimeout",
+    "getfqdn",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "gethostname",
+    "getnameinfo",
+    "getprotobyname",
+    "getservbyname",
+    "getservbyport",
+    "has_dualstack_ipv6",
+    "herror",
+    "htonl",
+    "htons",
+    "if_indextoname",
+    "if_nameindex",
+    "if_nametoindex",
+    "inet_aton",
+    "inet_ntoa",
+    "inet_ntop",
+    "inet_pton",
+    "ntohl",
+    "ntohs",
+    "recv_fds",
+    "run",
+    "send_fds",
+    "set_resolver",
+    "setdefaulttimeout",
+    "sethostname",
+    "socket",
+    "socketpair",
+    "timeout",
+]
+__all__ += _constants.__all__
+
+# Each object is named after where its user finds it: in a repr, in help(), in a traceback.
+for _name in __all__:
+    _object = globals()[_name]
+    if getattr(_object, "__module__", "").startswith("aiosock."):
+        _object.__module__ = "aiosock"
+del _name, _object

@@ -1,0 +1,210 @@
+"""Makers of sockets: pairs, connections, servers, and descriptors sent along.
+
+Knows the awaitable socket and the name functions; what they wait for is theirs.
+"""
+
+from __future__ import annotations
+
+import array
+import socket as _stdlib
+from collections.abc import Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from ._names import getaddrinfo
+from ._socket import Address, socket
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds", "socketpair"]
+
+T = TypeVar("T", bound=socket)
+
+GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
+
+
+class Opening(Generic[T]):
+    """A socket on its way: ``await`` it, or enter it with ``async with`` to have it closed."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._opened: T | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._work.__await__()
+
+    async def __aenter__(self) -> T:
+        self._opened = await self._work
+        return self._opened
+
+    async def __aexit__(self, *args: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+
+def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
+    """A socket from a duplicate of the descriptor `fd`; `fd` itself stays as it is.
+
+    Except for its mode: descriptors of one connection share it, and it becomes
+    non-blocking.
+    """
+    return socket(family, type, proto, fileno=_stdlib.dup(fd))
+
+
+def socketpair(
+    family: int | None = None, type: int = _stdlib.SOCK_STREAM, proto: int = 0
+) -> tuple[socket, socket]:
+    """Two sockets connected to each other: of AF_UNIX where there is such a family."""
+    one, other = _stdlib.socketpair(family, type, proto)
+    return _held(one), _held(other)
+
+
+def _held(sock: _stdlib.socket) -> socket:
+    return socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = GLOBAL_DEFAULT,
+    source_address: Address = None,
+    *,
+    all_errors: bool = False,
+) -> Opening[socket]:
+    """Connect to the first of the addresses of ``(host, port)`` that lets us.
+
+    ``await`` it, or ``async with`` it.  Awaits the lookup, then a connection to each
+    address in the resolver's order until one succeeds.  `timeout` seconds, the default
+    timeout where it is not given, are for each address, and become the socket's own.
+    `source_address` is bound to first.
+
+    Raises the error of the last address, or with `all_errors` an ExceptionGroup of all.
+    A cancelled call leaves no socket open.
+    """
+    return Opening(_connection(address, timeout, source_address, all_errors))
+
+
+async def _connection(
+    address: tuple[str | None, int], timeout: Any, source_address: Address, all_errors: bool
+) -> socket:
+    host, port = address
+    errors: list[OSError] = []
+    found = await getaddrinfo(host, port, 0, _stdlib.SOCK_STREAM)
+    for family, kind, proto, _, sockaddr in found:
+        try:
+            return await _connected(family, kind, proto, sockaddr, timeout, source_address)
+        except OSError as error:
+            errors.append(error)
+    try:
+        if not errors:
+            raise OSError("getaddrinfo returns an empty list")
+        if all_errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        raise errors[-1]
+    finally:
+        errors = []  # they know this frame
+
+
+async def _connected(
+    family: int, kind: int, proto: int, sockaddr: Address, timeout: Any, source_address: Address
+) -> socket:
+    sock = socket(family, kind, proto)
+    try:
+        if timeout is not GLOBAL_DEFAULT:
+            sock.settimeout(timeout)
+        if source_address:
+            await sock.bind(source_address)
+        await sock.connect(sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def create_server(
+    address: Address,
+    *,
+    family: int = _stdlib.AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+) -> Opening[socket]:
+    """A socket that listens at `address`; connections are taken with its ``accept``.
+
+    ``await`` it, or ``async with`` it.  Awaits the lookup of a host name.  The empty host
+    means every interface, as in the stdlib; say "127.0.0.1" to serve this machine alone.
+    With `dualstack_ipv6` an AF_INET6 socket takes IPv4 too.  An error says which address
+    it was.
+    """
+    return Opening(_server(address, family, backlog, reuse_port, dualstack_ipv6))
+
+
+async def _server(
+    address: Address, family: int, backlog: int | None, reuse_port: bool, dualstack_ipv6: bool
+) -> socket:
+    if reuse_port and not hasattr(_stdlib, "SO_REUSEPORT"):
+        raise ValueError("SO_REUSEPORT not supported on this platform")
+    if dualstack_ipv6 and not _stdlib.has_dualstack_ipv6():
+        raise ValueError("dualstack_ipv6 not supported on this platform")
+    if dualstack_ipv6 and family != _stdlib.AF_INET6:
+        raise ValueError("dualstack_ipv6 requires AF_INET6 family")
+    sock = socket(family, _stdlib.SOCK_STREAM)
+    try:
+        _set_server_options(sock, reuse_port, dualstack_ipv6)
+        await _bind(sock, address)
+        sock.listen(*(() if backlog is None else (backlog,)))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
+    # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
+    if _stdlib.os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):  # type: ignore[attr-defined]  # looked at as the stdlib does
+        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
+    if _stdlib.has_ipv6 and sock.family == _stdlib.AF_INET6:
+        only = 0 if dualstack_ipv6 else 1
+        sock.setsockopt(_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, only)
+
+
+async def _bind(sock: socket, address: Address) -> None:
+    try:
+        await sock.bind(address)
+    except OSError as error:
+        text = f"{error.strerror} (while attempting to bind on address {address!r})"
+        raise OSError(error.errno, text) from None
+
+
+async def send_fds(
+    sock: socket,
+    buffers: Iterable[ReadableBuffer],
+    fds: Iterable[int],
+    flags: int = 0,
+    address: Address = None,
+) -> int:
+    """Send descriptors along with `buffers` over an AF_UNIX socket; how many bytes went.
+
+    Awaits room.  `flags` and `address` are honoured, which the stdlib's does not.
+    """
+    rights = (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS, array.array("i", fds))
+    return await sock.sendmsg(buffers, [rights], flags, address)
+
+
+async def recv_fds(
+    sock: socket, bufsize: int, maxfds: int, flags: int = 0
+) -> tuple[bytes, list[int], int, Address]:
+    """Await data with up to `maxfds` descriptors: (data, fds, msg_flags, address).
+
+    The descriptors are not inheritable, which the stdlib's are.  MSG_CTRUNC in msg_flags
+    says that some did not fit; the kernel has closed those.
+    """
+    fds = array.array("i")
+    room = _stdlib.CMSG_SPACE(maxfds * fds.itemsize)
+    close_on_exec = getattr(_stdlib, "MSG_CMSG_CLOEXEC", 0)
+    data, ancdata, msg_flags, address = await sock.recvmsg(bufsize, room, flags | close_on_exec)
+    for level, kind, rights in ancdata:
+        if (level, kind) == (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS):
+            fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+    return data, list(fds), msg_flags, address

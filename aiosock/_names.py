@@ -1,0 +1,311 @@
+"""Host and service names, looked up off the loop; numeric addresses never leave it.
+
+Knows the resolver and a few threads; knows nothing of sockets that wait.
+
+A lookup may take half a minute and cannot be interrupted.  So it runs in a thread of
+our own: not in the loop's default executor, where slow names would starve whoever else
+uses that, nor in an executor of ours, which would hold up the interpreter's exit until
+the last lookup ends.  The threads are daemons, a bounded number of them, and each ends
+as soon as nothing is queued.  Whoever awaits may leave at any time; the late answer is
+dropped.
+
+The stdlib's functions are looked up when they are called, so that a test which
+replaces ``socket.getaddrinfo`` replaces it here too.  Whether an address is numeric is
+always asked of the original, which answers without looking anywhere.
+"""
+
+import asyncio
+import functools
+import os
+import socket as _stdlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+__all__ = [
+    "Resolver",
+    "getaddrinfo",
+    "getfqdn",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "getprotobyname",
+    "getservbyname",
+    "getservbyport",
+    "needs_lookup",
+    "numeric_address",
+    "set_resolver",
+]
+
+T = TypeVar("T")
+Host = str | bytes | None
+Port = str | bytes | int | None
+AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]
+
+THREADS: Final = 16
+
+_original_getaddrinfo: Final = _stdlib.getaddrinfo
+_original_getnameinfo: Final = _stdlib.getnameinfo
+
+
+class Resolver(Protocol):
+    """What `set_resolver` takes: the two lookups that everything else is made of."""
+
+    async def getaddrinfo(
+        self, host: Host, port: Port, family: int, type: int, proto: int, flags: int, /
+    ) -> list[AddrInfo]: ...
+
+    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]: ...
+
+
+# --- threads ------------------------------------------------------------------------
+
+
+class _Threads:
+    """Runs jobs in at most THREADS daemon threads, which end when there is no job left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._busy = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._jobs.append(job)
+            if self._busy == THREADS:
+                return
+            self._busy += 1
+        threading.Thread(target=self._work, name="aiosock-names", daemon=True).start()
+
+    def _work(self) -> None:
+        while job := self._next():
+            job()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._busy -= 1
+            return None
+
+
+_threads = _Threads()
+
+
+def _forget_threads() -> None:
+    global _threads
+    _threads = _Threads()  # a forked child has none of its parent's threads
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    """The function's outcome.  A cancelled call returns at once; a queued job is skipped."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def job() -> None:
+        if answer.cancelled():
+            return
+        outcome: tuple[Callable[..., None], Any]
+        try:
+            outcome = _set_result, function(*args)
+        except BaseException as error:
+            outcome = _set_exception, error
+        with suppress(RuntimeError):  # the loop has closed: nobody waits for the answer
+            loop.call_soon_threadsafe(outcome[0], answer, outcome[1])
+        del outcome  # its error knows this frame
+
+    _threads.run(job)
+    return await answer
+
+
+def _set_result(answer: asyncio.Future[Any], result: Any) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _set_exception(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+# --- the resolver -------------------------------------------------------------------
+
+
+class _StdlibResolver:
+    async def getaddrinfo(
+        self, host: Host, port: Port, family: int, type: int, proto: int, flags: int, /
+    ) -> list[AddrInfo]:
+        return await _in_thread(_call, "getaddrinfo", host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]:
+        return await _in_thread(_call, "getnameinfo", sockaddr, flags)
+
+
+def _call(name: str, *args: Any) -> Any:
+    return getattr(_stdlib, name)(*args)
+
+
+_resolver: Resolver = _StdlibResolver()
+
+
+def set_resolver(resolver: Resolver | None) -> None:
+    """Look names up with `resolver` from now on; None restores the system's.
+
+    A resolver has two coroutine methods, ``getaddrinfo(host, port, family, type, proto,
+    flags)`` and ``getnameinfo(sockaddr, flags)``, all arguments positional, results and
+    errors as in `socket`.  It is asked for names alone: numeric addresses never reach it.
+    It holds for every loop and thread of the process.
+    """
+    global _resolver
+    for name in ("getaddrinfo", "getnameinfo"):
+        if resolver is not None and not callable(getattr(resolver, name, None)):
+            raise TypeError(
+                f"a resolver needs the coroutine methods getaddrinfo and getnameinfo; "
+                f"{type(resolver).__name__!r} object has no {name}"
+            )
+    _resolver = _StdlibResolver() if resolver is None else resolver
+
+
+# --- names of the module ------------------------------------------------------------
+
+
+async def getaddrinfo(
+    host: Host, port: Port, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> list[AddrInfo]:
+    """The addresses of `host` and `port`, as `socket.getaddrinfo` gives them.
+
+    Awaits the lookup; a numeric host with a numeric port is answered at once.  An empty
+    `host` or `port` means None (`socket` refuses an empty host).  Raises `gaierror`, and
+    what `socket` raises for arguments of a wrong type.  A cancelled lookup goes on in
+    its thread, unheard.
+    """
+    host, port = host if host != "" and host != b"" else None, port if port != "" else None
+    numeric = flags | _stdlib.AI_NUMERICHOST | _stdlib.AI_NUMERICSERV
+    try:
+        return list(_original_getaddrinfo(host, port, family, type, proto, numeric))
+    except (_stdlib.gaierror, UnicodeError):
+        pass  # a name, or an error that the lookup will tell
+    return await _resolver.getaddrinfo(host, port, family, type, proto, flags)
+
+
+async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
+    """The host and service names of a socket address, as `socket.getnameinfo` gives them.
+
+    Awaits the lookup, unless both names are wanted as numbers.  Raises `gaierror`.  A
+    cancelled lookup goes on in its thread, unheard.
+    """
+    numeric = _stdlib.NI_NUMERICHOST | _stdlib.NI_NUMERICSERV
+    if isinstance(flags, int) and flags & numeric == numeric:
+        return _original_getnameinfo(sockaddr, flags)
+    return await _resolver.getnameinfo(sockaddr, flags)
+
+
+async def gethostbyname(hostname: str, /) -> str:
+    """The IPv4 address of a host name.  Awaits the lookup; raises `gaierror`."""
+    return str(await _in_thread(_call, "gethostbyname", hostname))
+
+
+async def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
+    """(name, aliases, IPv4 addresses) of a host name.  Awaits the lookup; raises `gaierror`."""
+    return await _in_thread(_call, "gethostbyname_ex", hostname)
+
+
+async def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
+    """(name, aliases, addresses) of an address.  Awaits the lookup; raises `herror`, `gaierror`."""
+    return await _in_thread(_call, "gethostbyaddr", ip_address)
+
+
+async def getfqdn(name: str = "") -> str:
+    """The fully qualified name of `name`, of this host if empty.  Awaits the lookup."""
+    return str(await _in_thread(_call, "getfqdn", name))
+
+
+async def getprotobyname(protocolname: str, /) -> int:
+    """The number of a protocol.  Awaits the lookup: the table is a file, or a directory service."""
+    return int(await _in_thread(_call, "getprotobyname", protocolname))
+
+
+async def getservbyname(servicename: str, /, *protocolname: str) -> int:
+    """The port of a service.  Awaits the lookup; raises OSError for an unknown one."""
+    return int(await _in_thread(_call, "getservbyname", servicename, *protocolname))
+
+
+async def getservbyport(port: int, /, *protocolname: str) -> str:
+    """The service of a port.  Awaits the lookup; raises OSError for an unknown one."""
+    return str(await _in_thread(_call, "getservbyport", port, *protocolname))
+
+
+# --- names in socket addresses ------------------------------------------------------
+
+
+def needs_lookup(family: int, address: Any) -> bool:
+    """Whether a call with this address would look a name up; False also for nonsense.
+
+    Where it is False the address goes to the system call untouched: the stdlib reads
+    numbers, the special hosts and the addresses of other families itself, and refuses
+    the rest in its own words.
+    """
+    if family not in (_stdlib.AF_INET, _stdlib.AF_INET6) or type(address) is not tuple:
+        return False
+    host = address[0] if len(address) >= 2 else ""
+    return isinstance(host, str | bytes | bytearray) and _is_name(family, _hashable(host))
+
+
+def _hashable(host: str | bytes | bytearray) -> str | bytes:
+    return bytes(host) if isinstance(host, bytearray) else host
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_name(family: int, host: str | bytes) -> bool:
+    host = _encoded(host)
+    if host in (b"", b"<broadcast>") or b"\0" in host:
+        return False
+    try:
+        _original_getaddrinfo(host, None, family, 0, 0, _stdlib.AI_NUMERICHOST)
+    except _stdlib.gaierror as error:
+        # A numeric address of the other family stays: its refusal needs no lookup.
+        return error.errno == _stdlib.EAI_NONAME
+    return False
+
+
+def _encoded(host: str | bytes) -> bytes:
+    """The host as the stdlib hands it to the system; empty if it will refuse to."""
+    if isinstance(host, bytes):
+        return host
+    try:
+        return host.encode("ascii" if host.isascii() else "idna")
+    except UnicodeError:
+        return b""
+
+
+async def numeric_address(sock: _stdlib.socket, call: str, address: Any, *data: Any) -> Any:
+    """The address with its name looked up: the first that the resolver gives.
+
+    `call` is the method that will get it: the same method of a closed socket first
+    refuses what it would refuse before looking anything up.
+    """
+    stand_in = "0.0.0.0" if sock.family == _stdlib.AF_INET else "::"
+    try:
+        getattr(_closed(sock.family), call)(*data, (stand_in, *address[1:]))
+    except (OSError, OverflowError):
+        pass  # EBADF: the arguments are right.  The port's range is judged after the name.
+    host = _encoded(_hashable(address[0]))
+    text = host.decode("ascii", "replace")
+    short = all(len(label) < 64 for label in text.split("."))
+    found = await _resolver.getaddrinfo(text if short else host, None, sock.family, 0, 0, 0)
+    if not found:
+        raise OSError("getaddrinfo returns an empty list")
+    return (found[0][4][0], *address[1:])
+
+
+@functools.cache
+def _closed(family: int) -> _stdlib.socket:
+    with _stdlib.socket(family, _stdlib.SOCK_DGRAM) as sock:
+        return sock

@@ -1,0 +1,462 @@
+"""Operations longer than one attempt: connecting, sending all, receiving all.
+
+Knows the system calls that may stop half-way and what is left to do then; knows
+nothing of loops, of waiting or of the public socket.  Each operation is an object that
+is called until it no longer raises BlockingIOError: it keeps its own progress, so that
+the one wait loop of the engine can drive it as it drives a plain ``sock.recv``.
+
+Nobody else's bytes come between the pieces: the engine keeps an operation's place in
+line until it is over.  A piece that was taken only in part has filled the kernel's
+buffer; the operation says so without trying again, for the answer is known.
+"""
+
+import errno
+import io
+import os
+import select
+import socket as _stdlib
+from collections.abc import Callable, Iterable
+from typing import IO, Any, Final
+
+from ._deadline import NOW, deadline_after
+from ._readiness import Direction, Readiness, Stateful, bad_descriptor, vet
+
+__all__ = [
+    "Filling",
+    "FillingAPeek",
+    "Leftover",
+    "Sending",
+    "SendingFile",
+    "SendingMessage",
+    "await_ready",
+    "check_sendfile",
+    "connect",
+    "cut",
+    "send_all",
+    "urgent",
+]
+
+BLOCK: Final = 8192  # bytes read at once from a file that os.sendfile() refuses
+LARGEST: Final = 2**20  # bytes of a file sent before other tasks get a turn
+
+
+def would_block() -> BlockingIOError:
+    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+# --- connecting ---------------------------------------------------------------------
+
+IN_PROGRESS: Final = (errno.EINPROGRESS, errno.EALREADY)
+
+
+class Connecting(Stateful):
+    """connect(2) carried to its end; the outcome is an errno, 0 for success.
+
+    The end is told by SO_ERROR.  A 0 there may also mean "not yet" after a false
+    wake-up, and leaves Linux thinking that the caller still has to fetch the result;
+    so the call is repeated: it answers 0 or EISCONN when connected, EALREADY when not.
+
+    AF_UNIX answers EAGAIN when the listener's queue is full.  That is no "in progress":
+    nothing was begun, and poll() calls the socket writable all the while.
+    """
+
+    def __init__(self, sock: _stdlib.socket, begin: Callable[[Any], int | None], address: Any):
+        self._sock, self._begin, self._address = sock, begin, address
+        self._begun = False
+
+    def __call__(self) -> int:
+        error = self._result() if self._begun else self.begin()
+        self._begun = error in IN_PROGRESS
+        if self._begun or error == errno.EAGAIN:
+            raise would_block()
+        return error
+
+    def begin(self) -> int:
+        """The first call's errno; what is no answer of connect(2) is raised."""
+        try:
+            return self._begin(self._address) or 0
+        except _stdlib.gaierror:
+            raise
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return error.errno
+
+    def _result(self) -> int:
+        error = self._sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
+        if not error and self._sock.family in (_stdlib.AF_INET, _stdlib.AF_INET6):
+            error = self._sock.connect_ex(self._address)
+        return 0 if error == errno.EISCONN else error
+
+
+async def connect(
+    readiness: Readiness,
+    sock: _stdlib.socket,
+    deadline: float | None,
+    begin: Callable[[Any], int | None],
+    address: Any,
+) -> int:
+    """The errno of a connect to an address that needs no lookup; TimeoutError when late."""
+    attempt = Connecting(sock, begin, address)
+    if deadline == NOW:
+        return attempt.begin()
+    unix = sock.family == getattr(_stdlib, "AF_UNIX", None)
+    direction = readiness.pausing if unix else readiness.writing
+    return await direction.complete(deadline, 0, attempt)
+
+
+# --- sending ------------------------------------------------------------------------
+
+
+class Sending(Stateful):
+    """send(2) of what is left of some data, until all of it is taken.
+
+    Whatever is raised instead carries ``bytes_sent``.
+    """
+
+    __slots__ = ("_rest", "first_call", "sent")
+
+    def __init__(self, sent: int, send: Callable[..., int], data: Any, *args: Any) -> None:
+        self.first_call = send, (data, *args)
+        self.sent = sent
+        self._rest: memoryview | None = None
+
+    def __call__(self) -> int:
+        send, (data, *args) = self.first_call
+        if self._rest is None:
+            self._rest = memoryview(data).cast("B")
+        self.sent += send(self._rest[self.sent :] if self.sent else data, *args)
+        if self.sent < len(self._rest):
+            raise would_block()
+        self._rest.release()
+        return self.sent
+
+    def stopped(self, error: BaseException) -> None:
+        error.bytes_sent = self.sent  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
+        if self._rest is not None:
+            self._rest.release()  # the caller may resize the buffer while he handles the error
+
+
+async def send_all(
+    direction: Direction, timeout: float | None, send: Callable[..., int], data: Any, *args: Any
+) -> None:
+    """All of it sent, or an error that carries ``bytes_sent``.
+
+    Nearly always the first piece is all there is.  Then no object is made to keep count:
+    a third of the whole call, measured.
+    """
+    sent = 0
+    if direction.is_free():
+        try:
+            sent = send(data, *args)
+            if sent == (len(data) if data.__class__ is bytes else memoryview(data).nbytes):
+                return
+        except BlockingIOError:
+            pass
+        except BaseException as error:
+            error.bytes_sent = 0  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
+            raise
+    await direction.complete(deadline_after(timeout), 0, Sending(sent, send, data, *args))
+
+
+class SendingMessage(Stateful):
+    """sendmsg(2) until all buffers are taken; ancillary data goes with the first piece."""
+
+    __slots__ = ("_buffers", "_rest", "first_call", "sent")
+
+    def __init__(
+        self, sendmsg: Callable[..., int], buffers: Iterable[Any], ancdata: Any, *args: Any
+    ) -> None:
+        self._buffers = buffers
+        self.first_call = sendmsg, (buffers, ancdata, *args)
+        self.sent = 0
+        self._rest: list[memoryview] | None = None
+
+    def __call__(self) -> int:
+        sendmsg, (buffers, ancdata, *args) = self.first_call
+        if self._rest is None:
+            sent = sendmsg(buffers, ancdata, *args)
+            self._rest = [memoryview(buffer).cast("B") for buffer in buffers]
+        else:
+            sent = sendmsg(self._rest, (), *args)
+        self.sent += sent
+        self._rest = _without(self._rest, sent)
+        if self._rest:
+            raise would_block()
+        return self.sent
+
+    def stopped(self, error: BaseException) -> None:
+        error.bytes_sent = self.sent  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
+        self._rest = None
+
+
+class SendingFile(Stateful):
+    """sendfile(2) until the file or `count` ends, or send(2) where the file has no number.
+
+    Reading the file is the one thing here that may block: regular files are never
+    "not ready", on any system.  The file's position follows, also after an error.
+    """
+
+    def __init__(self, sock: _stdlib.socket, file: IO[bytes], offset: int, count: int | None):
+        self.sent = 0
+        self._sock, self._file, self._offset, self._count = sock, file, offset, count
+        self._unsent = memoryview(b"")
+        self._fileno, size = _number_and_size(file)
+        if self._fileno is None:
+            self._read_instead()
+        elif not size:
+            self._count = 0
+
+    def __call__(self) -> int:
+        turn = self.sent + LARGEST
+        while wanted := LARGEST if self._count is None else self._count - self.sent:
+            room, sent = self._piece(min(wanted, LARGEST))
+            if not sent:
+                break  # the file ends here
+            self.sent += sent
+            if not room or self.sent >= turn:
+                raise would_block()
+        self._follow()
+        return self.sent
+
+    def stopped(self, error: BaseException) -> None:
+        error.bytes_sent = self.sent  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
+        self._follow()
+
+    def _piece(self, wanted: int) -> tuple[bool, int]:
+        """Whether the kernel may take more, and how much it took."""
+        if self._fileno is None:
+            return self._send(wanted)
+        try:
+            start = self._offset + self.sent
+            sent = os.sendfile(self._sock.fileno(), self._fileno, start, wanted)
+        except OSError as error:
+            if self.sent or isinstance(error, BlockingIOError) or self._sock.fileno() < 0:
+                raise
+            self._read_instead()
+            return self._send(wanted)
+        return True, sent
+
+    def _read_instead(self) -> None:
+        self._fileno = None
+        if self._offset:
+            self._file.seek(self._offset)
+
+    def _send(self, wanted: int) -> tuple[bool, int]:
+        self._unsent = self._unsent or memoryview(self._file.read(min(wanted, BLOCK)))
+        sent = self._sock.send(self._unsent) if self._unsent else 0
+        self._unsent = self._unsent[sent:]
+        return not self._unsent, sent
+
+    def _follow(self) -> None:
+        """The file's position behind what was sent."""
+        if self.sent and hasattr(self._file, "seek"):
+            self._file.seek(self._offset + self.sent)
+
+
+def _number_and_size(file: IO[bytes]) -> tuple[int | None, int]:
+    """The descriptor of a file that sendfile(2) may read, None where it has none."""
+    try:
+        fileno = file.fileno()
+        size = os.fstat(fileno).st_size
+    except (AttributeError, io.UnsupportedOperation, OSError):
+        return None, 0
+    return (fileno if hasattr(os, "sendfile") else None), size
+
+
+def check_sendfile(sock: _stdlib.socket, file: Any, count: Any) -> None:
+    if "b" not in getattr(file, "mode", "b"):
+        raise ValueError("file should be opened in binary mode")
+    if not sock.type & _stdlib.SOCK_STREAM:
+        raise ValueError("only SOCK_STREAM type sockets are supported")
+    if count is None:
+        return
+    if not isinstance(count, int):
+        raise TypeError(f"count must be a positive integer (got {count!r})")
+    if count <= 0:
+        raise ValueError(f"count must be a positive integer (got {count!r})")
+
+
+# --- receiving ----------------------------------------------------------------------
+
+Shape = Callable[[bytes, int, list[Any], int, Any], Any]
+SHAPES: Final[dict[str, Shape]] = {
+    "recv": lambda data, size, ancdata, flags, address: data,
+    "recv_into": lambda data, size, ancdata, flags, address: size,
+    "recvfrom": lambda data, size, ancdata, flags, address: (data, address),
+    "recvfrom_into": lambda data, size, ancdata, flags, address: (size, address),
+    "recvmsg": lambda data, size, ancdata, flags, address: (data, ancdata, flags, address),
+    "recvmsg_into": lambda data, size, ancdata, flags, address: (size, ancdata, flags, address),
+}
+
+
+class Filling(Stateful):
+    """MSG_WAITALL on a descriptor that never blocks: receives until the buffers are full.
+
+    Short, as with the kernel's own, at the end of the stream, at an error (which the next
+    call then raises) and behind ancillary data.  What a cancelled one had taken is put
+    back, for the next call to take again.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        put_back: Callable[["Leftover"], None],
+        verb: str,
+        args: tuple[Any, ...],
+    ) -> None:
+        vet(getattr(source, verb), args)
+        self._source, self._shape = source, SHAPES[verb]
+        self._buffers, self._ancbufsize, flags = _buffers(verb, *args)
+        self._flags = flags & ~_stdlib.MSG_WAITALL
+        self._rest = self._buffers
+        self._got = 0
+        self._put_back = put_back
+
+    def __call__(self) -> Any:
+        try:
+            message = self._source.recvmsg_into(self._rest, self._ancbufsize, self._flags)
+        except OSError as error:
+            if not self._got or isinstance(error, BlockingIOError):
+                raise
+            self._put_back(Leftover(self._source, b"", error))
+            message = 0, [], 0, None
+        return self._take(*message)
+
+    def _take(self, size: int, ancdata: list[Any], flags: int, address: Any) -> Any:
+        self._got += size
+        self._rest = _without(self._rest, size)
+        if size and self._rest and not ancdata:
+            raise would_block()
+        return self._shape(self._data(), self._got, ancdata, flags, address)
+
+    def _data(self) -> bytes:
+        return b"".join(self._buffers)[: self._got]
+
+    def stopped(self, error: BaseException) -> None:
+        if self._got:
+            self._put_back(Leftover(self._source, self._data(), None))
+
+
+class FillingAPeek(Filling):
+    """MSG_WAITALL with MSG_PEEK: looks again until there is enough to see."""
+
+    def _take(self, size: int, ancdata: list[Any], flags: int, address: Any) -> Any:
+        short = size < sum(map(len, self._buffers))
+        if short and not ready(self._source.fileno(), select.POLLRDHUP):
+            raise would_block()
+        self._got = size
+        return self._shape(self._data(), size, ancdata, flags, address)
+
+    def stopped(self, error: BaseException) -> None:
+        """Nothing was taken."""
+
+
+class Leftover:
+    """A socket to receive from, before whose bytes come some that were taken already."""
+
+    def __init__(self, source: Any, data: bytes, error: OSError | None) -> None:
+        self._source, self._data, self._error = source, bytearray(data), error
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._data or self._error)
+
+    def fileno(self) -> int:
+        return int(self._source.fileno())
+
+    def recvmsg_into(self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0) -> Any:
+        if self._data:
+            return self._give([memoryview(buffer).cast("B") for buffer in buffers], flags)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._source.recvmsg_into(buffers, ancbufsize, flags)
+
+    def _give(self, buffers: list[memoryview], flags: int) -> Any:
+        given = 0
+        for view in buffers:
+            piece = self._data[given : given + len(view)]
+            view[: len(piece)] = piece
+            given += len(piece)
+        if not flags & _stdlib.MSG_PEEK:
+            del self._data[:given]
+        return given, [], 0, None
+
+    def _receive(self, verb: str, *args: Any) -> Any:
+        vet(getattr(self._source, verb), args)
+        buffers, ancbufsize, flags = _buffers(verb, *args)
+        size, *rest = self.recvmsg_into(buffers, ancbufsize, flags)
+        return SHAPES[verb](b"".join(buffers)[:size], size, *rest)
+
+    def recv(self, bufsize: int, flags: int = 0) -> Any:
+        return self._receive("recv", bufsize, flags)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
+        return self._receive("recv_into", buffer, nbytes, flags)
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> Any:
+        return self._receive("recvfrom", bufsize, flags)
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
+        return self._receive("recvfrom_into", buffer, nbytes, flags)
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> Any:
+        return self._receive("recvmsg", bufsize, ancbufsize, flags)
+
+
+def _buffers(verb: str, what: Any, *more: Any) -> tuple[list[memoryview], int, int]:
+    """The buffers, ancbufsize and flags with which recvmsg_into() does the work of `verb`."""
+    ancbufsize, flags = (more[0], more[1]) if "msg" in verb else (0, more[-1])
+    if not verb.endswith("_into"):
+        return [memoryview(bytearray(what))], ancbufsize, flags
+    if verb == "recvmsg_into":
+        return [memoryview(buffer).cast("B") for buffer in what], ancbufsize, flags
+    view = memoryview(what).cast("B")
+    return [view[: more[0] or len(view)]], ancbufsize, flags
+
+
+def _without(buffers: list[memoryview], size: int) -> list[memoryview]:
+    """What is left of the buffers behind their first `size` bytes."""
+    left = []
+    for view in buffers:
+        if size < len(view):
+            left.append(view[size:])
+        size = max(0, size - len(view))
+    return left
+
+
+def cut(source: Any, verb: str, *args: Any) -> Any:
+    """MSG_TRUNC without the stdlib's wart: never more than was asked for.
+
+    The kernel answers with the datagram's full length, and the stdlib hands out as many
+    bytes, the tail of them from outside its buffer.
+    """
+    vet(getattr(source, verb), args)
+    buffers, ancbufsize, flags = _buffers(verb, *args)
+    size, *rest = source.recvmsg_into(buffers, ancbufsize, flags)
+    return SHAPES[verb](b"".join(buffers)[:size], size, *rest)
+
+
+def urgent(receive: Callable[..., Any], *args: Any) -> Any:
+    """MSG_OOB while there is time left: EINVAL means that no urgent byte has come yet."""
+    try:
+        return receive(*args)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise would_block() from None
+        raise
+
+
+def ready(fd: int, events: int) -> bool:
+    """Whether poll(2) reports one of the events, or trouble, now."""
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(0))
+
+
+def await_ready(sock: _stdlib.socket, events: int) -> None:
+    if sock.fileno() < 0:
+        raise bad_descriptor()
+    if not ready(sock.fileno(), events):
+        raise would_block()

@@ -1,0 +1,464 @@
+"""Wakes the operations that wait for one socket.
+
+Knows descriptors and event loops; knows nothing of addresses, bytes or what an
+operation does.  The whole engine is one sentence: *try; if it would block, wait for
+the direction that can help; try again.*  It stands once, in `Direction.complete`.
+
+The callback only wakes.  The system call is made by the task that awaits, with no
+suspension between the call and the return: a cancelled task has either taken nothing
+or is not cancelled.  A loop's own ``sock_recv`` calls in the callback and parks the
+result in a future, where a cancellation loses it.
+
+Registrations are kept.  ``add_reader`` costs two system calls and as much again in
+Python; so it is done when the first operation waits and undone when an event finds
+nobody waiting, or before close.  Loops report levels, so nothing is missed between.
+
+Readiness is remembered.  A stream that gave less than was asked for is empty; the
+next read waits at once, and the attempt that would have failed is saved.
+
+The loop's hold on our callback *is* the registration.  uvloop drops a descriptor for
+good at an event with POLLERR (an ICMP error, a reset, an entry in the error queue),
+after it called back once and without a word.  So the callback is held weakly here
+and strongly by the loop alone: while it lives the loop still listens.
+
+Waiters stand in line, and only the first may try.  A place is kept until the whole
+operation is over; that makes one `sendall` whole against another without a lock.
+The task that waits is kept alive by the line and keeps its socket alive; nothing here
+refers to the socket's public object, so an idle one closes when its last name goes.
+
+One socket may be used from loops of several threads.  Each loop has a line of its own;
+in the order across loops the kernel decides, as between threads.
+
+Closing is: mark, evict, take off the loop, close.  A descriptor closed while a loop
+still lists it puts the next socket with that number to sleep (asyncio) or aborts the
+process (uvloop).  If a loop runs in another thread, the number is kept from reuse
+until that thread has let go.
+"""
+
+import asyncio
+import errno
+import os
+import socket as _stdlib
+import threading
+import types
+from asyncio import _get_running_loop
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+from weakref import ref
+
+from ._deadline import NOW, time_left, timed_out
+
+__all__ = ["Direction", "Readiness", "Stateful", "bad_descriptor", "vet"]
+
+T = TypeVar("T")
+Waiter = asyncio.Future[None]
+
+BUDGET: Final = 64  # operations that one direction completes in a row without a wait
+PAUSE: Final = 0.005  # seconds between attempts where the kernel cannot tell when
+
+
+def bad_descriptor() -> OSError:
+    return OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+class Stateful:
+    """An attempt that keeps progress of its own between its calls."""
+
+    __slots__ = ()
+
+    first_call: tuple[Callable[..., Any], tuple[Any, ...]]
+
+    def __call__(self) -> Any:
+        raise NotImplementedError
+
+    def stopped(self, error: BaseException) -> None:
+        """It will not be called again: `error` is raised instead of its outcome."""
+
+
+class Direction:
+    """One direction of one socket: who waits for it, in which order, on which loop."""
+
+    __slots__ = (
+        "_callback",
+        "_closed",
+        "_drained",
+        "_elsewhere",
+        "_fd",
+        "_loop",
+        "_new_waiter",
+        "_queue",
+        "_sock",
+        "_spent",
+    )
+
+    def __init__(self, sock: _stdlib.socket, spent: list[int]) -> None:
+        self._sock = sock  # lives until the loop has let go of its number
+        self._fd = sock.fileno()
+        self._elsewhere: tuple[Direction, ...] = ()
+        self._closed = False
+        self._drained = False
+        self._spent = spent  # by both directions since one of them waited
+        self._adopt(None)
+
+    async def complete(
+        self, deadline: float | None, asked: int, attempt: Callable[..., T], *args: Any
+    ) -> T:
+        """The result of ``attempt(*args)``, made once it no longer would block.
+
+        An attempt raises BlockingIOError to be called again when its direction is
+        ready; whatever else it raises or returns is the outcome.  `asked` is how many
+        bytes are wanted of a stream, 0 where the answer's size tells nothing.
+        """
+        if deadline is not None and deadline == NOW:
+            return _at_once(attempt, args)
+        if self._spent[0] >= BUDGET:
+            self._spent[0] = 0
+            await _GIVE_WAY
+        first = not (self._queue or (asked and self._drained))
+        line, waiter = self, None
+        try:
+            while True:
+                if first:
+                    try:
+                        result = attempt(*args)
+                    except BlockingIOError:
+                        pass
+                    else:
+                        break
+                if waiter is None:
+                    if not (first or asked):
+                        vet(attempt, args)
+                    if self._loop is not _get_running_loop():
+                        line = self._line_here()
+                waiter = line._stand(waiter)
+                if deadline is None:
+                    await waiter
+                else:
+                    alarm = line._alarm(waiter, deadline)
+                    try:
+                        await waiter
+                    finally:
+                        alarm.cancel()
+                if self._closed:
+                    raise bad_descriptor()
+                first = line._queue[0] is waiter
+        except BaseException as error:
+            line._give_up(waiter)
+            if isinstance(attempt, Stateful):
+                attempt.stopped(error)
+            raise
+        if waiter is None:
+            self._spent[0] += 1
+        else:
+            self._spent[0] = 0
+            del line._queue[0]
+            if line._queue:
+                line._pass_on()
+        if asked:
+            self._drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
+        return result
+
+    def is_free(self) -> bool:
+        """Whether an attempt may be made at once: nobody waits, and others had their turn."""
+        self._spent[0] += 1
+        return self._spent[0] < BUDGET and not self._queue
+
+    def nudge(self) -> None:
+        """Let the first in line look again, for a reason that the kernel does not know."""
+        self._drained = False
+        if self._queue and not self._queue[0].done():
+            self._queue[0].set_result(None)
+
+    def _line_here(self) -> "Direction":
+        """The line of the loop that runs now: this one, or one beside it."""
+        loop = _get_running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "no running event loop: an aiosock operation that has to wait must be awaited "
+                "in a task of an asyncio loop; start one with aiosock.run() or asyncio.run()"
+            )
+        with _adopting:
+            if _gone(self._loop):
+                self._adopt(loop)
+                return self
+            live = [line for line in self._elsewhere if not _gone(line._loop)]
+            for line in live:
+                if line._loop is loop:
+                    return line
+            line = type(self)(self._sock, self._spent)
+            line._adopt(loop)
+            self._elsewhere = (*live, line)
+            return line
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._queue: list[Waiter] = []
+        self._new_waiter: Callable[[], Waiter] = _no_waiter if loop is None else loop.create_future
+        self._callback: Callable[[], Any] = _never
+
+    def _stand(self, waiter: Waiter | None) -> Waiter:
+        """A place at the end of the line; for one who stands there, his own again."""
+        if self._callback() is None:
+            self._register()
+        fresh = self._new_waiter()
+        if waiter is None:
+            self._queue.append(fresh)
+        else:
+            self._queue[self._queue.index(waiter)] = fresh
+        return fresh
+
+    def _pass_on(self) -> None:
+        """Whoever is first now must not wait for a loop that has let go."""
+        if self._callback() is None:
+            self._register()
+
+    def _give_up(self, waiter: Waiter | None) -> None:
+        """After a failure: nothing stays on the loop for a line without a waiter."""
+        self._drained = False
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        if self._queue:
+            self._pass_on()
+        else:
+            self._unregister()
+
+    def _alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
+        left = time_left(deadline)
+        if not left:
+            raise timed_out()
+        assert self._loop is not None
+        return self._loop.call_later(left, _ring, waiter)
+
+    def _wake(self) -> None:
+        """What the loop calls at each event: the first in line looks again."""
+        if not self._queue:
+            self._drained = False
+            self._unregister()
+        elif not self._queue[0].done():
+            self._queue[0].set_result(None)
+
+    def _register(self) -> None:
+        self._unregister()  # uvloop keeps a dead registration until it is taken off
+        wake = self._wake
+        try:
+            self._add(wake)
+        except (NotImplementedError, AttributeError):
+            raise NotImplementedError(
+                f"aiosock needs an event loop with add_reader() and add_writer(), which "
+                f"{type(self._loop).__name__} lacks: start one that has them, with "
+                f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
+            ) from None
+        self._callback = ref(wake)
+
+    def _unregister(self) -> None:
+        if self._callback is not _never:
+            self._callback = _never
+            if not _gone(self._loop):
+                self._remove()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def _remove(self) -> None:
+        raise NotImplementedError
+
+    def lines(self) -> "list[Direction]":
+        """This line and those of other loops, as far as a loop knows them."""
+        return [line for line in (self, *self._elsewhere) if not _gone(line._loop)]
+
+    def mark(self) -> None:
+        for line in (self, *self._elsewhere):
+            line._closed = True
+            line._drained = False
+
+    def runs_elsewhere(self) -> bool:
+        """Whether another thread may be inside this line's loop."""
+        loop = self._loop
+        return loop is not None and loop.is_running() and loop is not _get_running_loop()
+
+    def evict(self, *kept: object) -> None:
+        """Off the loop, and whoever waits looks again.  What is kept dies afterwards."""
+        self._unregister()
+        evicted, self._queue = self._queue, []
+        for waiter in evicted:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def evict_there(self, *kept: object) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # closed meanwhile: it let go of everything itself
+            self._loop.call_soon_threadsafe(self.evict, *kept)
+
+    def __del__(self) -> None:
+        if self._callback is not _never and not _gone(self._loop):
+            (self.evict_there if self.runs_elsewhere() else self._unregister)()
+
+
+class _Reading(Direction):
+    __slots__ = ()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.add_reader(self._fd, wake)
+
+    def _remove(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._fd)
+
+
+class _Writing(Direction):
+    __slots__ = ()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.add_writer(self._fd, wake)
+
+    def _remove(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_writer(self._fd)
+
+
+class _Pausing(Direction):
+    """Where the kernel has no readiness to report: try again after a pause.
+
+    A full backlog or receive queue of AF_UNIX (poll() says writable all the time), the
+    error queue, urgent data.
+    """
+
+    __slots__ = ()
+
+    def _stand(self, waiter: Waiter | None) -> Waiter:
+        waiter = super()._stand(waiter)
+        waiter.get_loop().call_later(PAUSE, _ring, waiter)
+        return waiter
+
+    def _add(self, wake: Callable[[], None]) -> None: ...
+
+    def _remove(self) -> None: ...
+
+
+class Readiness:
+    """The directions of one socket, and the end of them all."""
+
+    __slots__ = ("_errands", "_pausing", "_sock", "_spent", "reading", "writing")
+
+    def __init__(self, sock: _stdlib.socket) -> None:
+        self._sock = sock
+        self._spent = [0]
+        self.reading: Direction = _Reading(sock, self._spent)
+        self.writing: Direction = _Writing(sock, self._spent)
+        self._pausing: Direction | None = None
+        self._errands: set[asyncio.Future[Any]] | None = None
+
+    @property
+    def pausing(self) -> Direction:
+        if self._pausing is None:
+            self._pausing = _Pausing(self._sock, self._spent)
+        return self._pausing
+
+    async def errand(self, work: Coroutine[Any, Any, T], deadline: float | None) -> T:
+        """The result of work done elsewhere for this socket (a name looked up).
+
+        Over when the deadline is, or when the socket closes.
+        """
+        task = asyncio.ensure_future(work)
+        self._errands = self._errands or set()
+        self._errands.add(task)
+        try:
+            await asyncio.wait([task], timeout=time_left(deadline) if deadline else None)
+            if not task.done():
+                raise timed_out()
+            if task.cancelled():
+                raise bad_descriptor()
+            return task.result()
+        finally:
+            task.cancel()
+            self._errands.discard(task)
+
+    def close(self) -> None:
+        afar = self._evict()
+        if not afar:
+            return self._sock.close()
+        number = _Number(self._sock.detach())
+        for line in afar:
+            line.evict_there(number)
+
+    def detach(self) -> int:
+        for line in self._evict():
+            line.evict_there()
+        return self._sock.detach()
+
+    def _evict(self) -> list[Direction]:
+        """Mark, evict, take off: here at once; the lines of other threads are returned."""
+        directions = [d for d in (self.reading, self.writing, self._pausing) if d]
+        for direction in directions:
+            direction.mark()
+        for task in self._errands or ():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        lines = [line for direction in directions for line in direction.lines()]
+        afar = [line for line in lines if line.runs_elsewhere()]
+        for line in lines:
+            if line not in afar:
+                line.evict()
+        return afar
+
+
+class _Number:
+    """A descriptor that closes when the last thread has let go of it."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self._fd)
+
+
+class _GiveWay:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_GIVE_WAY: Final = _GiveWay()
+_adopting: Final = threading.Lock()
+_no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
+
+
+def _never() -> None:
+    """The callback of a line that no loop was told of."""
+
+
+def _no_waiter() -> Waiter:
+    raise AssertionError("a line without a loop")
+
+
+def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
+    try:
+        return attempt(*args)
+    except BaseException as error:
+        if isinstance(attempt, Stateful):
+            attempt.stopped(error)
+        raise
+
+
+def _ring(waiter: Waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _gone(loop: asyncio.AbstractEventLoop | None) -> bool:
+    return loop is None or loop.is_closed()
+
+
+def vet(attempt: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Refuse now what the call would refuse when its turn comes.
+
+    The same method of a socket without a descriptor gets no further than its arguments.
+    """
+    attempt, args = getattr(attempt, "first_call", (attempt, args))
+    if isinstance(attempt, types.BuiltinMethodType):
+        with suppress(OSError):
+            getattr(_no_descriptor, attempt.__name__)(*args)

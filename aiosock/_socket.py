@@ -1,0 +1,530 @@
+"""The awaitable socket: a method per documented method, most of them one line.
+
+Knows the stdlib's socket, which it holds, and the engine, to which it hands the stdlib's
+methods as attempts; knows nothing of loops or of how one waits.  It holds a socket and
+is none: as a subclass it would break every promise that it inherits.
+
+The descriptor underneath is non-blocking in every mode; the mode itself lives here.
+Where the kernel of a blocking descriptor would go on until all is done (send, sendmsg,
+MSG_WAITALL on a stream), so does the operation here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket as _stdlib
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, overload
+
+from ._deadline import NOW, as_blocking, as_timeout, deadline_after
+from ._names import needs_lookup, numeric_address
+from ._operations import (
+    Filling,
+    FillingAPeek,
+    Leftover,
+    SendingFile,
+    SendingMessage,
+    await_ready,
+    check_sendfile,
+    connect,
+    cut,
+    send_all,
+    urgent,
+)
+from ._readiness import Readiness, bad_descriptor
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["from_stdlib_socket", "socket"]
+
+T = TypeVar("T")
+Awaited = Coroutine[Any, Any, T]
+Address = Any  # its shape depends on the family; AF_INET: (host, port)
+Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
+
+# Plain ints: an operation on an enum's member takes a microsecond.
+MSG_DONTWAIT: Final = int(getattr(_stdlib, "MSG_DONTWAIT", 0))
+MSG_ERRQUEUE: Final = int(getattr(_stdlib, "MSG_ERRQUEUE", 0))
+MSG_OOB: Final = int(_stdlib.MSG_OOB)
+MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
+MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
+PEEK_ALL: Final = int(_stdlib.MSG_PEEK) | MSG_WAITALL
+BACKLOG: Final = min(_stdlib.SOMAXCONN, 128)
+
+
+class socket:
+    """A socket whose calls are awaited where they may wait.
+
+    ``socket(family=AF_INET, type=SOCK_STREAM, proto=0, fileno=None)``, as in the stdlib's
+    module.  A descriptor given as `fileno` is taken over, and made non-blocking.
+
+    Three modes, set by `settimeout` and `setblocking`: blocking (the task waits, the
+    loop goes on), timeout (TimeoutError when so many seconds have passed) and
+    non-blocking (BlockingIOError at once).  In all three a cancelled call has taken
+    nothing from the socket, unless its description says how it tells what it has done.
+
+    Several tasks may wait for one socket: in each direction they are served in order,
+    one operation after the other.  `close` wakes them with OSError(EBADF).  A waiting task
+    is kept alive by the wait, and its socket with it.
+
+    A socket belongs to no loop: it may be used in one after the other, and in those of
+    several threads.  Works in ``with`` and in ``async with``.
+    """
+
+    __slots__ = ("__weakref__", "_readiness", "_sock", "_source", "_stream", "_timeout", "_unix")
+
+    def __init__(
+        self, family: int = -1, type: int = -1, proto: int = -1, fileno: SupportsIndex | None = None
+    ) -> None:
+        self._hold(_stdlib.socket(family, type, proto, fileno))  # type: ignore[arg-type]  # the C class beneath takes any index
+
+    def _hold(self, sock: _stdlib.socket) -> None:
+        self._timeout = sock.gettimeout()
+        sock.setblocking(False)
+        self._sock = sock
+        self._source: _stdlib.socket | Leftover = sock  # where receiving methods take from
+        self._stream = sock.type == _stdlib.SOCK_STREAM
+        self._unix = sock.family == getattr(_stdlib, "AF_UNIX", None)
+        self._readiness = Readiness(sock)
+
+    # --- waiting: connections -------------------------------------------------------
+
+    async def accept(self) -> tuple[socket, Address]:
+        """Await a connection; a pair of its socket and the address of its other end.
+
+        The new socket has the default timeout and is not inheritable.  A cancelled or
+        late call has accepted nothing: the connection stays in the queue.
+        """
+        return await self._readiness.reading.complete(self._deadline(), 0, self._accept_one)
+
+    def _accept_one(self) -> tuple[socket, Address]:
+        fd, address = (
+            self._sock._accept()
+        )  # not accept(): that would make an object to be thrown away
+        try:
+            return socket(self.family, self.type, self.proto, fileno=fd), address
+        except BaseException:
+            os.close(fd)
+            raise
+
+    async def bind(self, address: Address, /) -> None:
+        """Bind to an address.  Awaits the lookup of a host name, and nothing else."""
+        self._sock.bind(await self._numeric("bind", address, None))
+
+    async def connect(self, address: Address, /) -> None:
+        """Await a connection to `address`; a host name is looked up off the loop.
+
+        The first address of a name is taken, as in the stdlib.  The timeout bounds the
+        lookup and the connection together.  After a cancelled or late call the socket is
+        half connected: close it.
+        """
+        error = await self._connect("connect", address)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    async def connect_ex(self, address: Address, /) -> int:
+        """As `connect`, but return the errno of connect(2): 0, or EAGAIN when late.
+
+        Errors of other kinds (an unknown host, a port out of range) are still raised.
+        """
+        try:
+            return await self._connect("connect_ex", address)
+        except TimeoutError:
+            return errno.EAGAIN
+
+    async def _connect(self, call: str, address: Address) -> int:
+        deadline = self._deadline()
+        address = await self._numeric(call, address, deadline)
+        return await connect(
+            self._readiness, self._sock, deadline, getattr(self._sock, call), address
+        )
+
+    async def _numeric(
+        self, call: str, address: Address, deadline: float | None, *data: Any
+    ) -> Address:
+        if not needs_lookup(self.family, address):
+            return address
+        lookup = numeric_address(self._sock, call, address, *data)
+        return await self._readiness.errand(lookup, deadline)
+
+    # --- waiting: receiving ---------------------------------------------------------
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> Awaited[bytes]:
+        """Await data: at least one byte and at most `bufsize`, b"" at the end of the stream.
+
+        A cancelled or late call has taken nothing.  MSG_WAITALL in blocking mode waits for
+        all of it; what a cancelled one had gathered comes first in the next call.
+        """
+        if flags or bufsize.__class__ is not int or bufsize <= 0:
+            return self._receive(bufsize, flags, "recv", bufsize, flags)
+        return self._readiness.reading.complete(
+            self._timeout and deadline_after(self._timeout),
+            bufsize if self._stream else 0,
+            self._source.recv,
+            bufsize,
+        )
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> Awaited[int]:
+        """Await data and write it to `buffer`; how many bytes, 0 at the end of the stream.
+
+        At most `nbytes`, or as many as the buffer holds.  The buffer is written to, and
+        held, only in the moment of the system call: never after a cancelled or late call.
+        """
+        if flags or nbytes or buffer.__class__ is not bytearray or not buffer:
+            size = getattr(buffer, "nbytes", None) or getattr(buffer, "__len__", _none)()
+            return self._receive(size, flags, "recv_into", buffer, nbytes, flags)
+        asked = len(buffer) if self._stream else 0  # type: ignore[arg-type]  # a bytearray, as was just seen
+        return self._readiness.reading.complete(
+            self._deadline(), asked, self._source.recv_into, buffer
+        )
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> Awaited[tuple[bytes, Address]]:
+        """Await data; a pair of at most `bufsize` bytes and the sender's address.
+
+        A datagram that is longer is cut; `recvmsg` tells when.  A cancelled or late call
+        has taken nothing.
+        """
+        return self._receive(None, flags, "recvfrom", bufsize, flags)
+
+    def recvfrom_into(
+        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+    ) -> Awaited[tuple[int, Address]]:
+        """Await data and write it to `buffer`; a pair of its size and the sender's address.
+
+        Otherwise as `recv_into`.
+        """
+        return self._receive(None, flags, "recvfrom_into", buffer, nbytes, flags)
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Awaited[Message]:
+        """Await data and ancillary data: (data, ancdata, msg_flags, address).
+
+        A cancelled or late call has taken nothing: descriptors in a message that was not
+        received stay in the kernel.
+        """
+        return self._receive(None, flags, "recvmsg", bufsize, ancbufsize, flags)
+
+    def recvmsg_into(
+        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
+    ) -> Awaited[tuple[int, list[tuple[int, int, bytes]], int, Address]]:
+        """Await data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address)."""
+        return self._receive(None, flags, "recvmsg_into", _again(buffers), ancbufsize, flags)
+
+    def _receive(self, size: object, flags: Any, verb: str, *args: Any) -> Awaited[Any]:
+        if flags.__class__ is int and flags:
+            return self._receive_flagged(flags, verb, args)
+        deadline = NOW if size == 0 else self._deadline()  # nothing is wanted: nothing to wait for
+        return self._readiness.reading.complete(deadline, 0, getattr(self._source, verb), *args)
+
+    def _receive_flagged(self, flags: int, verb: str, args: tuple[Any, ...]) -> Awaited[Any]:
+        blocking, method = self._timeout is None, getattr(self._source, verb)
+        deadline = self._deadline()
+        if blocking and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
+            deadline = NOW
+        direction = self._readiness.reading
+        if flags & (MSG_OOB | MSG_ERRQUEUE) or flags & PEEK_ALL == PEEK_ALL:
+            direction = self._readiness.pausing
+        if flags & MSG_WAITALL and self._stream and deadline is None:
+            kind = FillingAPeek if flags & PEEK_ALL == PEEK_ALL else Filling
+            attempt = kind(self._source, self._put_back, verb, args)
+            return direction.complete(None, 0, attempt)
+        if flags & MSG_TRUNC:
+            return direction.complete(deadline, 0, cut, self._source, verb, *args)
+        if flags & MSG_OOB and not blocking:
+            return direction.complete(deadline, 0, urgent, method, *args)
+        return direction.complete(deadline, 0, method, *args)
+
+    def _put_back(self, leftover: Leftover) -> None:
+        self._source = leftover
+        self._readiness.reading.nudge()
+
+    # --- waiting: sending -----------------------------------------------------------
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> Awaited[int]:
+        """Await room for data and send it; how many bytes were taken.
+
+        On a stream in blocking mode all of it is, as by the kernel of a blocking
+        descriptor, and whatever is raised tells in ``bytes_sent`` how much was; else a
+        cancelled or late call has sent nothing.
+        """
+        if self._wants_whole(flags):
+            return self._send_all(self._sock.send, data, flags)
+        return self._send(flags, self._sock.send, data, flags)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> Awaited[None]:
+        """Await until all of `data` is sent; the timeout is for all of it together.
+
+        Whatever is raised instead, a cancellation too, tells in ``bytes_sent`` how many
+        bytes are on their way; none follows after that.
+        """
+        return send_all(self._readiness.writing, self._timeout, self._sock.send, data, flags)
+
+    @overload
+    def sendto(self, data: ReadableBuffer, address: Address, /) -> Awaited[int]: ...
+
+    @overload
+    def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> Awaited[int]: ...
+
+    def sendto(self, *args: Any) -> Awaited[int]:
+        """``sendto(data[, flags], address)``: await room, and send to an address.
+
+        A host name is looked up off the loop.  Otherwise as `send`.
+        """
+        if not 2 <= len(args) <= 3:
+            self._sock.sendto(*args)  # refuses in the stdlib's words
+        if needs_lookup(self.family, args[-1]):
+            return self._send_to_name(*args)
+        if self._wants_whole(args[1] if len(args) == 3 else 0):
+            return self._send_all(self._sock.sendto, *args)
+        return self._send(0, self._sock.sendto, *args)
+
+    async def _send_to_name(self, *args: Any) -> int:
+        data = args[:-1]
+        address = await self._numeric("sendto", args[-1], self._deadline(), *data)
+        return int(await self.sendto(*data, address))  # type: ignore[call-overload]  # two or three arguments, as they came
+
+    async def sendmsg(
+        self,
+        buffers: Iterable[ReadableBuffer],
+        ancdata: Iterable[Any] = (),
+        flags: int = 0,
+        address: Address = None,
+        /,
+    ) -> int:
+        """Await room, and send buffers and ancillary data as one message.
+
+        Otherwise as `send`.
+        """
+        buffers, ancdata = _again(buffers), _again(ancdata)
+        address = await self._numeric("bind", address, self._deadline())
+        if self._wants_whole(flags):
+            message = SendingMessage(self._sock.sendmsg, buffers, ancdata, flags, address)
+            return await self._send_whole(message)
+        return await self._send(flags, self._sock.sendmsg, buffers, ancdata, flags, address)
+
+    async def sendmsg_afalg(
+        self,
+        msg: Iterable[ReadableBuffer] = (),
+        *,
+        op: int,
+        iv: Any = None,
+        assoclen: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        """Await room, and send a message to an AF_ALG socket, with its operation and key data."""
+        given = {"iv": iv, "assoclen": assoclen}
+        extra = {name: value for name, value in given.items() if value is not None}
+        attempt = partial(self._sock.sendmsg_afalg, _again(msg), op=op, flags=flags, **extra)
+        return await self._send(flags, attempt)
+
+    async def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+        """Await until a file, or `count` bytes of it from `offset`, is sent; how many that was.
+
+        A regular file goes by os.sendfile(), any other object is read.  The file's
+        position follows what was sent; whatever is raised tells it in ``bytes_sent``.
+        The disk may block the loop, as it does in every asyncio program.  Unlike the
+        stdlib's it serves non-blocking sockets too: what fits is sent.
+        """
+        check_sendfile(self._sock, file, count)
+        return await self._send_whole(SendingFile(self._sock, file, offset, count))
+
+    def _wants_whole(self, flags: int) -> bool:
+        return self._timeout is None and self._stream and not flags & MSG_DONTWAIT
+
+    async def _send_all(self, send: Any, data: Any, *args: Any) -> int:
+        await send_all(self._readiness.writing, None, send, data, *args)
+        return memoryview(data).nbytes
+
+    def _send_whole(self, attempt: SendingMessage | SendingFile) -> Awaited[Any]:
+        return self._readiness.writing.complete(self._deadline(), 0, attempt)
+
+    def _send(self, flags: int, attempt: Any, *args: Any) -> Awaited[int]:
+        deadline = self._deadline()
+        if self._timeout is None and flags & MSG_DONTWAIT:
+            deadline = NOW
+        # poll() calls an AF_UNIX socket writable although the receiver's queue is full.
+        direction = (
+            self._readiness.pausing if self._unix and not self._stream else self._readiness.writing
+        )
+        return direction.complete(deadline, 0, attempt, *args)
+
+    # --- waiting: readiness ---------------------------------------------------------
+
+    async def wait_readable(self) -> None:
+        """Await that a receive or accept would not block; takes nothing."""
+        if not (isinstance(self._source, Leftover) and self._source.waits):
+            await self._readiness.reading.complete(
+                self._deadline(), 0, await_ready, self._sock, select.POLLIN
+            )
+
+    async def wait_writable(self) -> None:
+        """Await that a send would not block, or that a connect is over; sends nothing."""
+        await self._readiness.writing.complete(
+            self._deadline(), 0, await_ready, self._sock, select.POLLOUT
+        )
+
+    # --- the end --------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the socket; who waits for it gets OSError(EBADF).  A second call does nothing."""
+        self._readiness.close()
+
+    def detach(self) -> int:
+        """Give the descriptor away, in the mode that `gettimeout` says, and be closed.
+
+        Who waits for it gets OSError(EBADF).
+        """
+        if not self._closed:
+            self._sock.settimeout(self._timeout)
+        return self._readiness.detach()
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut one half of the connection down, or both: SHUT_RD, SHUT_WR, SHUT_RDWR."""
+        self._sock.shutdown(how)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        self.close()
+
+    # --- modes ----------------------------------------------------------------------
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits."""
+        self._set(as_timeout(value))
+
+    def setblocking(self, flag: bool, /) -> None:
+        """``settimeout(None)`` if true, ``settimeout(0.0)`` if false."""
+        self._set(as_blocking(flag))
+
+    def _set(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        if self._closed:
+            raise bad_descriptor()
+
+    def gettimeout(self) -> float | None:
+        """The timeout in seconds, None where there is none."""
+        return self._timeout
+
+    def getblocking(self) -> bool:
+        """Whether the socket may wait: its timeout is not 0.0."""
+        return self._timeout != 0.0
+
+    @property
+    def timeout(self) -> float | None:
+        """The timeout in seconds, None where there is none."""
+        return self._timeout
+
+    def _deadline(self) -> float | None:
+        timeout = self._timeout
+        return deadline_after(timeout) if timeout else timeout
+
+    # --- at once: what never waits --------------------------------------------------
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        """Let the socket accept connections, `backlog` of which may queue."""
+        self._sock.listen(backlog)
+
+    def dup(self) -> Self:
+        """A new socket for the same connection, with the same timeout, not inheritable."""
+        copy = type(self)(self.family, self.type, self.proto, fileno=_stdlib.dup(self.fileno()))
+        copy.settimeout(self._timeout)
+        return copy
+
+    def fileno(self) -> int:
+        """The descriptor, -1 when closed.  It is non-blocking in every mode."""
+        return self._sock.fileno()
+
+    def getsockname(self) -> Address:
+        """The socket's own address."""
+        return self._sock.getsockname()
+
+    def getpeername(self) -> Address:
+        """The address of the other end."""
+        return self._sock.getpeername()
+
+    @overload
+    def getsockopt(self, level: int, optname: int, /) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+    def getsockopt(self, *args: int) -> int | bytes:
+        """``getsockopt(level, optname[, buflen])``: an option's value, as int or as bytes."""
+        return self._sock.getsockopt(*args)
+
+    @overload
+    def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer, /) -> None: ...
+
+    @overload
+    def setsockopt(self, level: int, optname: int, value: None, optlen: int, /) -> None: ...
+
+    def setsockopt(self, *args: Any) -> None:
+        """``setsockopt(level, optname, value)``, or ``(level, optname, None, optlen)``."""
+        self._sock.setsockopt(*args)
+
+    def get_inheritable(self) -> bool:
+        """Whether child processes inherit the descriptor."""
+        return self._sock.get_inheritable()
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Whether child processes shall inherit the descriptor."""
+        self._sock.set_inheritable(inheritable)
+
+    @property
+    def family(self) -> int:
+        """The address family: an `AddressFamily` where it has a name."""
+        return self._sock.family
+
+    @property
+    def type(self) -> int:
+        """The socket type: a `SocketKind` where it has a name."""
+        return self._sock.type
+
+    @property
+    def proto(self) -> int:
+        """The protocol number."""
+        return self._sock.proto
+
+    @property
+    def _closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def __repr__(self) -> str:
+        return _stdlib.socket.__repr__(
+            self
+        )  # asks for what we have, and so looks the same on each Python
+
+    def __getstate__(self) -> object:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+def from_stdlib_socket(sock: _stdlib.socket) -> socket:
+    """Take a stdlib socket over: its descriptor and its timeout; `sock` is closed then.
+
+    The other way is ``socket.socket(fileno=s.detach())`` of the stdlib.
+    """
+    if not isinstance(sock, _stdlib.socket):
+        raise TypeError(f"a socket.socket is needed, not {type(sock).__name__!r}")
+    timeout = sock.gettimeout()
+    taken = socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    taken._timeout = timeout
+    return taken
+
+
+def _again(items: Iterable[T]) -> Iterable[T]:
+    """An iterable that an attempt may walk through each time it is made."""
+    return tuple(items) if isinstance(items, Iterable) else items
+
+
+def _none() -> None: ...

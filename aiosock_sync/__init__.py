@@ -1,0 +1,3 @@
+"""The same as aiosock without ``await``: a drop-in for `socket`.  Not written yet."""
+
+__all__: list[str] = []

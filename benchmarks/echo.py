@@ -1,0 +1,266 @@
+"""Echo of 1 KiB over TCP: aiosock beside its peers, interleaved in one run.
+
+    python benchmarks/echo.py [--rounds 7] [--seconds 0.5] [--connections 10] [--size 1024]
+
+Each server is a process of its own; the load comes from a bare epoll loop in this one,
+which sends on each connection, waits for the whole echo, and sends again.  In every
+round each server is measured once, in turn, so that a drift of the machine meets all of
+them alike.  A figure is a ratio to a peer on the same loop in the same round; the median
+over the rounds is printed, with the lowest and highest beside it.  Peers that are not
+installed (uvloop, trio, curio) are left out.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import platform
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from statistics import median
+from typing import Any
+
+import aiosock
+
+SIZE = 65536
+
+
+# --- the servers: each prints its port, then echoes until it is killed ------------------
+
+
+async def aiosock_server() -> None:
+    tasks = set()
+
+    async def echo(conn: aiosock.socket) -> None:
+        with conn:
+            while data := await conn.recv(SIZE):
+                await conn.sendall(data)
+
+    async with aiosock.create_server(("127.0.0.1", 0)) as listener:
+        announce(listener.getsockname()[1])
+        while True:
+            conn, _ = await listener.accept()
+            conn.setsockopt(aiosock.IPPROTO_TCP, aiosock.TCP_NODELAY, 1)
+            task = asyncio.create_task(echo(conn))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+async def sock_calls_server() -> None:
+    loop, tasks = asyncio.get_running_loop(), set()
+
+    async def echo(conn: socket.socket) -> None:
+        with conn:
+            while data := await loop.sock_recv(conn, SIZE):
+                await loop.sock_sendall(conn, data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        announce(listener.getsockname()[1])
+        while True:
+            conn, _ = await loop.sock_accept(listener)
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = asyncio.create_task(echo(conn))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+async def streams_server() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(SIZE):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    announce(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+async def protocol_server() -> None:
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+    announce(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+def trio_server() -> None:
+    trio = importlib.import_module("trio")
+
+    async def echo(stream: Any) -> None:
+        async with stream:
+            while data := await stream.receive_some(SIZE):
+                await stream.send_all(data)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            serve = lambda task_status: trio.serve_tcp(  # noqa: E731  # trio asks for a function here
+                echo, 0, host="127.0.0.1", task_status=task_status
+            )
+            listeners = await nursery.start(serve)
+            announce(listeners[0].socket.getsockname()[1])
+
+    trio.run(main)
+
+
+def curio_server() -> None:
+    curio = importlib.import_module("curio")
+
+    async def echo(client: Any, address: Any) -> None:
+        async with client:
+            while data := await client.recv(SIZE):
+                await client.sendall(data)
+
+    async def main() -> None:
+        listener = curio.tcp_server_socket("127.0.0.1", 0)
+        announce(listener.getsockname()[1])
+        await importlib.import_module("curio.network").run_server(listener, echo)
+
+    curio.run(main)
+
+
+def on(loop: str, server: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    def run() -> None:
+        factory = asyncio.new_event_loop
+        if loop == "uvloop":
+            factory = importlib.import_module("uvloop").new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(server())  # type: ignore[arg-type]  # every server here is a coroutine function
+
+    return run
+
+
+SERVERS: dict[str, Callable[[], None]] = {
+    f"{kind} on {loop}": on(loop, server)
+    for loop in ("uvloop", "asyncio")
+    for kind, server in {
+        "aiosock": aiosock_server,
+        "streams": streams_server,
+        "sock_*": sock_calls_server,
+        "protocol": protocol_server,
+    }.items()
+}
+SERVERS |= {"trio": trio_server, "curio": curio_server}
+
+
+def installed(name: str) -> bool:
+    needed = [module for module in ("uvloop", "trio", "curio") if module in name]
+    return all(importlib.util.find_spec(module) for module in needed)
+
+
+def announce(port: int) -> None:
+    print(port, flush=True)
+
+
+# --- the load ----------------------------------------------------------------------------
+
+
+class Server:
+    def __init__(self, name: str, pin: bool) -> None:
+        command = [sys.executable, __file__, "--serve", name]
+        if pin:
+            command = ["taskset", "-c", "0", *command]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def load(port: int, connections: int, size: int, seconds: float) -> float:
+    """Round trips a second."""
+    message, epoll, missing = b"x" * size, select.epoll(), {}
+    socks = {}
+    for _ in range(connections):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        socks[sock.fileno()] = sock
+        missing[sock.fileno()] = size
+        epoll.register(sock.fileno(), select.EPOLLIN)
+    for sock in socks.values():
+        sock.sendall(message)
+    trips, start = 0, time.perf_counter()
+    while (now := time.perf_counter()) < start + seconds:
+        for fd, _ in epoll.poll(1):
+            missing[fd] -= len(socks[fd].recv(size))
+            if not missing[fd]:
+                missing[fd] = size
+                trips += 1
+                socks[fd].send(message)
+    elapsed = now - start
+    for fd, sock in socks.items():  # the last echoes are taken too: an unread one is a reset
+        sock.recv(missing[fd], socket.MSG_WAITALL)
+        sock.close()
+    epoll.close()
+    return trips / elapsed
+
+
+def measure(names: list[str], options: argparse.Namespace) -> dict[str, list[float]]:
+    pin = options.pin and not subprocess.call(["which", "taskset"], stdout=subprocess.DEVNULL)
+    servers = {name: Server(name, pin) for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    try:
+        for turn in range(options.rounds + 1):
+            for name, server in servers.items():
+                rate = load(server.port, options.connections, options.size, options.seconds)
+                if turn:  # the first round warms up
+                    rates[name].append(rate)
+    finally:
+        for server in servers.values():
+            server.stop()
+    return rates
+
+
+def ratios(rates: dict[str, list[float]]) -> list[tuple[str, str, float, float, float]]:
+    rows = []
+    for ours in (name for name in rates if name.startswith("aiosock")):
+        loop = ours.rpartition(" ")[2]
+        for peer in (n for n in rates if n != ours and (n.endswith(loop) or " on " not in n)):
+            pairs = [a / b for a, b in zip(rates[ours], rates[peer], strict=True)]
+            rows.append((ours, peer, median(pairs), min(pairs), max(pairs)))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="TCP echo, aiosock beside its peers")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each server in a round")
+    parser.add_argument("--connections", type=int, default=10)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers, by part of the name")
+    parser.add_argument("--no-pin", dest="pin", action="store_false", help="no taskset")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        return SERVERS[options.serve]()
+    wanted = options.only or [""]
+    names = [n for n in SERVERS if installed(n) and any(part in n for part in wanted)]
+    rates = measure(names, options)
+    if options.json:
+        print(json.dumps({"python": platform.python_version(), "rates": rates}))
+        return None
+    load_of = f"{options.connections} connections, {options.size} bytes"
+    print(f"Python {platform.python_version()}, {load_of}, {options.rounds} rounds")
+    for name, values in rates.items():
+        print(f"  {name:22} {median(values):10,.0f} round trips/s")
+    for ours, peer, middle, low, high in ratios(rates):
+        print(f"  {ours:18} / {peer:20} {middle:5.2f} x   ({low:.2f} to {high:.2f})")
+    return None
+
+
+if __name__ == "__main__":
+    main()

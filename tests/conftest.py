@@ -1,0 +1,79 @@
+"""Loops, faces and leak checks for every test.
+
+A behaviour test takes the fixture `net` and is written once, with ``await``.  It runs
+against the stdlib's socket (its waiting calls in threads) and against aiosock, on each
+loop: what it asserts is what the stdlib does, and the same text holds for us.
+"""
+
+import asyncio
+import gc
+import os
+import socket as _stdlib
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import uvloop
+from faces import AIOSOCK, STDLIB, Face
+
+Loop = asyncio.AbstractEventLoop
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.get_loop()  # libuv's own signal pipe opens with the first loop and stays
+
+
+def eager(factory: Callable[[], Loop]) -> Callable[[], Loop]:
+    def make() -> Loop:
+        loop = factory()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # since 3.12
+        return loop
+
+    return make
+
+
+LOOPS: dict[str, Callable[[], Loop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = eager(asyncio.new_event_loop)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], Loop]]:
+    return LOOPS
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The stdlib is the same on every loop: ask it once."""
+    again = [item for item in items if "stdlib" in item.name and "asyncio" not in item.name]
+    twice = {item for item in again if any(loop in item.name for loop in LOOPS)}
+    items[:] = [item for item in items if item not in twice]
+
+
+@pytest.fixture(params=[STDLIB, AIOSOCK], ids=lambda face: face.name)
+async def net(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
+    """A face, whose sockets are closed at the end."""
+    face: Face = request.param
+    with face.closing():
+        yield face
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """No descriptor and no thread is left behind, and no default is changed."""
+    gc.collect()
+    before, threads = open_descriptors(), threading.active_count()
+    yield
+    for _ in range(100):
+        gc.collect()
+        if open_descriptors() <= before and threading.active_count() <= threads:
+            break
+        threading.Event().wait(0.01)
+    assert open_descriptors() <= before, "descriptors are left open"
+    assert threading.active_count() <= threads, threading.enumerate()
+    assert _stdlib.getdefaulttimeout() is None
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,128 @@
+"""The faces of one assertion text: the stdlib's socket and aiosock, both with ``await``.
+
+A Face has the module's names.  What aiosock awaits is awaited on every face: the
+stdlib's calls run in threads, so that a test may start one and go on.
+"""
+
+import asyncio
+import socket as _stdlib
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiosock
+
+METHODS = frozenset(
+    "accept bind connect connect_ex recv recv_into recvfrom recvfrom_into recvmsg "
+    "recvmsg_into send sendall sendto sendmsg sendmsg_afalg sendfile".split()
+)
+FUNCTIONS = frozenset(
+    "getaddrinfo getnameinfo gethostbyname gethostbyname_ex gethostbyaddr getfqdn "
+    "getprotobyname getservbyname getservbyport create_connection create_server "
+    "send_fds recv_fds".split()
+)
+
+
+class Threaded:
+    """A stdlib socket whose waiting calls are awaited; all else is its own."""
+
+    def __init__(self, sock: _stdlib.socket) -> None:
+        self.sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.sock, name)
+        return awaited(found) if name in METHODS else found
+
+    def __repr__(self) -> str:
+        return repr(self.sock)
+
+    def dup(self) -> "Threaded":
+        return Threaded(self.sock.dup())
+
+    def __enter__(self) -> "Threaded":
+        self.sock.__enter__()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.sock.__exit__(*args)
+
+
+def wrapped(value: Any) -> Any:
+    if isinstance(value, _stdlib.socket):
+        return Threaded(value)
+    return tuple(map(wrapped, value)) if type(value) is tuple else value
+
+
+def bare(value: Any) -> Any:
+    return value.sock if isinstance(value, Threaded) else value
+
+
+def awaited(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await asyncio.to_thread(function, *map(bare, args), **kwargs)
+        return wrapped(result)
+
+    return call
+
+
+class Face:
+    """The names of `socket` on one of the faces; sockets made through it are remembered."""
+
+    def __init__(self, name: str, module: Any) -> None:
+        self.name, self.module = name, module
+        self.is_stdlib = module is _stdlib
+        self.made: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.module, name)
+        if self.is_stdlib and name in FUNCTIONS:
+            return awaited(found)
+        return found
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def keep(self, sock: Any) -> Any:
+        """Have the socket closed at the end of the test; the socket itself."""
+        self.made.append(sock)
+        return sock
+
+    def socket(self, *args: Any, **kwargs: Any) -> Any:
+        sock = self.module.socket(*args, **kwargs)
+        return self.keep(Threaded(sock) if self.is_stdlib else sock)
+
+    def socketpair(self, *args: Any) -> tuple[Any, Any]:
+        one, other = wrapped(self.module.socketpair(*args))
+        return self.keep(one), self.keep(other)
+
+    def fromfd(self, *args: Any) -> Any:
+        return self.keep(wrapped(self.module.fromfd(*args)))
+
+    async def listener(self, family: int = _stdlib.AF_INET, address: Any = None) -> Any:
+        """A listening socket on a free loopback port."""
+        host = "127.0.0.1" if family == _stdlib.AF_INET else "::1"
+        sock = self.socket(family)
+        await sock.bind(address or (host, 0))
+        sock.listen()
+        return sock
+
+    async def tcp_pair(self, family: int = _stdlib.AF_INET) -> tuple[Any, Any]:
+        """Two connected TCP sockets."""
+        listener = await self.listener(family)
+        client = self.socket(family)
+        await client.connect(listener.getsockname())
+        server, _ = await listener.accept()
+        listener.close()
+        return client, self.keep(server)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            while self.made:
+                self.made.pop().close()
+
+
+STDLIB = Face("stdlib", _stdlib)
+AIOSOCK = Face("aiosock", aiosock)
