@@ -10,12 +10,12 @@ A map of the house, from the ground up.  A file imports only from files above it
     _socket         the awaitable socket: a method per documented method
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
     _run            run(): a main coroutine on the fastest loop there is
+    _demo           the main job, shown step by step
     __main__        python -m aiosock demo
 
 What never waits (byte order, ``inet_*``, ``if_*``, the default timeout) is the stdlib's own.
 """
 
-import socket as _stdlib
 from socket import (
     CMSG_LEN,
     CMSG_SPACE,
@@ -44,8 +44,8 @@ from socket import (
     timeout,
 )
 
-from . import _constants
 from ._constants import *  # noqa: F403  # as many names as this Python has
+from ._constants import _NAMES as _CONSTANTS
 from ._constructors import (
     create_connection,
     create_server,
@@ -120,7 +120,7 @@ __all__ = [
     "socketpair",
     "timeout",
 ]
-__all__ += _constants.__all__
+__all__ += _CONSTANTS
 
 # Each object is named after where its user finds it: in a repr, in help(), in a traceback.
 for _name in __all__:

@@ -7,21 +7,15 @@ file; a test holds the two against each other.
 
 import socket as _stdlib
 
-__all__ = [
-    "EAGAIN",
-    "EBADF",
-    "EWOULDBLOCK",
-    "AddressFamily",
-    "AddressInfo",
-    "MsgFlag",
-    "SocketKind",
-]
-__all__ += [
-    name
-    for name in _stdlib.__all__
-    if (name.isupper() or name in ("AF_DECnet", "has_ipv6"))
-    and not callable(getattr(_stdlib, name))
-    and name not in __all__
-]
+BESIDES = "AddressFamily AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketKind".split()
 
-globals().update({name: getattr(_stdlib, name) for name in __all__})
+
+def _is_constant(name: str) -> bool:
+    named_so = name.isupper() or name in ("AF_DECnet", "has_ipv6")
+    return named_so and not callable(getattr(_stdlib, name))
+
+
+_NAMES = sorted({*BESIDES, *filter(_is_constant, _stdlib.__all__)})
+__all__ = _NAMES
+
+globals().update({name: getattr(_stdlib, name) for name in _NAMES})

@@ -6,7 +6,7 @@ from socket import AddressInfo as AddressInfo
 from socket import MsgFlag as MsgFlag
 from socket import SocketKind as SocketKind
 
-__all__: list[str]
+_NAMES: list[str]
 
 AF_ALG: AddressFamily
 AF_APPLETALK: AddressFamily

@@ -13,6 +13,7 @@ point in time and never start a span of their own.
 
 import math
 import socket as _stdlib
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -35,10 +36,8 @@ def _timeout_set_by(setter: str, value: Any) -> float | None:
     # A socket without a descriptor: it takes the value as each Python takes it, stores
     # it, and fails with EBADF only then.  No rule is copied, so none can differ.
     judge = _stdlib.socket.__new__(_stdlib.socket)
-    try:
+    with suppress(OSError):
         getattr(judge, setter)(value)
-    except OSError:
-        pass
     return judge.gettimeout()
 
 

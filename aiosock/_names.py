@@ -292,10 +292,8 @@ async def numeric_address(sock: _stdlib.socket, call: str, address: Any, *data: 
     refuses what it would refuse before looking anything up.
     """
     stand_in = "0.0.0.0" if sock.family == _stdlib.AF_INET else "::"
-    try:
+    with suppress(OSError, OverflowError):  # EBADF: they are right.  The port is judged later.
         getattr(_closed(sock.family), call)(*data, (stand_in, *address[1:]))
-    except (OSError, OverflowError):
-        pass  # EBADF: the arguments are right.  The port's range is judged after the name.
     host = _encoded(_hashable(address[0]))
     text = host.decode("ascii", "replace")
     short = all(len(label) < 64 for label in text.split("."))

@@ -378,9 +378,10 @@ class Readiness:
 
     def close(self) -> None:
         afar = self._evict()
-        if not afar:
-            return self._sock.close()
-        number = _Number(self._sock.detach())
+        if afar:
+            number = _Number(self._sock.detach())
+        else:
+            self._sock.close()
         for line in afar:
             line.evict_there(number)
 

@@ -15,7 +15,7 @@ import errno
 import os
 import select
 import socket as _stdlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, overload
 
@@ -102,9 +102,8 @@ class socket:
         return await self._readiness.reading.complete(self._deadline(), 0, self._accept_one)
 
     def _accept_one(self) -> tuple[socket, Address]:
-        fd, address = (
-            self._sock._accept()
-        )  # not accept(): that would make an object to be thrown away
+        # accept() would make an object to be thrown away.
+        fd, address = self._sock._accept()  # type: ignore[attr-defined]  # the stdlib's
         try:
             return socket(self.family, self.type, self.proto, fileno=fd), address
         except BaseException:
@@ -174,12 +173,14 @@ class socket:
         At most `nbytes`, or as many as the buffer holds.  The buffer is written to, and
         held, only in the moment of the system call: never after a cancelled or late call.
         """
-        if flags or nbytes or buffer.__class__ is not bytearray or not buffer:
-            size = getattr(buffer, "nbytes", None) or getattr(buffer, "__len__", _none)()
-            return self._receive(size, flags, "recv_into", buffer, nbytes, flags)
-        asked = len(buffer) if self._stream else 0  # type: ignore[arg-type]  # a bytearray, as was just seen
+        room = len(buffer) if isinstance(buffer, bytearray) else _room(buffer)
+        if flags or nbytes or room <= 0:
+            return self._receive(room, flags, "recv_into", buffer, nbytes, flags)
         return self._readiness.reading.complete(
-            self._deadline(), asked, self._source.recv_into, buffer
+            self._timeout and deadline_after(self._timeout),
+            room if self._stream else 0,
+            self._source.recv_into,
+            buffer,
         )
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> Awaited[tuple[bytes, Address]]:
@@ -338,10 +339,10 @@ class socket:
         await send_all(self._readiness.writing, None, send, data, *args)
         return memoryview(data).nbytes
 
-    def _send_whole(self, attempt: SendingMessage | SendingFile) -> Awaited[Any]:
+    def _send_whole(self, attempt: SendingMessage | SendingFile) -> Awaited[int]:
         return self._readiness.writing.complete(self._deadline(), 0, attempt)
 
-    def _send(self, flags: int, attempt: Any, *args: Any) -> Awaited[int]:
+    def _send(self, flags: int, attempt: Callable[..., int], *args: Any) -> Awaited[int]:
         deadline = self._deadline()
         if self._timeout is None and flags & MSG_DONTWAIT:
             deadline = NOW
@@ -527,4 +528,10 @@ def _again(items: Iterable[T]) -> Iterable[T]:
     return tuple(items) if isinstance(items, Iterable) else items
 
 
-def _none() -> None: ...
+def _room(buffer: object) -> int:
+    """How many bytes may be written to a buffer; -1 where that will be refused."""
+    try:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whether it is a buffer is the question
+    except TypeError:
+        return -1
+    return view.nbytes if view.c_contiguous and not view.readonly else -1

@@ -1,0 +1,132 @@
+"""The main job, shown: an echo server on a free loopback port, and real clients against it.
+
+Knows the public names of aiosock alone, and may be read as an example of them.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import aiosock
+
+__all__ = ["demo"]
+
+Address = tuple[str, int]
+
+
+async def demo() -> None:
+    """Run every step, print a line for each, leave nothing behind."""
+    handlers: set[asyncio.Task[None]] = set()
+    async with aiosock.create_server(("127.0.0.1", 0)) as listener:
+        accepting = asyncio.create_task(accept_all(listener, handlers))
+        address = listener.getsockname()
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        print(f"echo server at {address[0]}:{address[1]}, on {loop}'s loop")
+        for name, step in STEPS.items():
+            start = perf_counter()
+            told = await step(address)
+            print(f"  {name:34} {told}, {(perf_counter() - start) * 1000:.0f} ms")
+        accepting.cancel()
+    await asyncio.gather(accepting, *handlers, return_exceptions=True)
+    print("closed; every byte came back")
+
+
+async def accept_all(listener: aiosock.socket, handlers: set[asyncio.Task[None]]) -> None:
+    while True:
+        conn, _ = await listener.accept()
+        handler = asyncio.create_task(echo(conn))
+        handlers.add(handler)
+        handler.add_done_callback(handlers.discard)
+
+
+async def echo(conn: aiosock.socket) -> None:
+    with conn:
+        while data := await conn.recv(65536):
+            await conn.sendall(data)
+
+
+async def one_client(address: Address, trips: int = 2000, size: int = 1024) -> str:
+    message, start = os.urandom(size), perf_counter()
+    async with aiosock.create_connection(address) as sock:
+        for _ in range(trips):
+            await sock.sendall(message)
+            check(message, await sock.recv(size, aiosock.MSG_WAITALL))
+    rate = trips / (perf_counter() - start)
+    return f"sent and received {trips} x {size} bytes, {rate:,.0f} round trips/s"
+
+
+async def many_clients(address: Address) -> str:
+    start = perf_counter()
+    await asyncio.gather(*(one_client(address, trips=20) for _ in range(100)))
+    rate = 2000 / (perf_counter() - start)
+    return f"sent and received 2000 x 1024 bytes, {rate:,.0f} round trips/s"
+
+
+async def bulk(address: Address) -> str:
+    data, got, start = os.urandom(2**24), bytearray(), perf_counter()
+    async with aiosock.create_connection(address) as sock:
+        sending = asyncio.create_task(sock.sendall(data))
+        while len(got) < len(data):
+            got += await sock.recv(2**18)
+        await sending
+    check(data, bytes(got))
+    rate = len(data) / 2**20 / (perf_counter() - start)
+    return f"sent and received {len(data) // 2**20} MiB at once, {rate:,.0f} MiB/s"
+
+
+async def datagrams(address: Address) -> str:
+    count, start = 2000, perf_counter()
+    with (
+        aiosock.socket(aiosock.AF_INET, aiosock.SOCK_DGRAM) as one,
+        aiosock.socket(aiosock.AF_INET, aiosock.SOCK_DGRAM) as other,
+    ):
+        await one.bind(("127.0.0.1", 0))
+        await other.bind(("127.0.0.1", 0))
+        for number in range(count):
+            await one.sendto(str(number).encode(), other.getsockname())
+            data, sender = await other.recvfrom(100)
+            check(str(number).encode(), data)
+            check(one.getsockname(), sender)
+    rate = count / (perf_counter() - start)
+    return f"sent and received {count} datagrams, {rate:,.0f} a second"
+
+
+async def passed_file(address: Address) -> str:
+    one, other = aiosock.socketpair()
+    with one, other, tempfile.TemporaryFile() as file:
+        file.write(b"hello")
+        file.flush()
+        await aiosock.send_fds(one, [b"a file"], [file.fileno()])
+        data, fds, *_ = await aiosock.recv_fds(other, 100, 1)
+        check(b"a file", data)
+        check(b"hello", os.pread(fds[0], 100, 0))
+        os.close(fds[0])
+    return "sent and received 1 open file over a unix socket"
+
+
+async def patience(address: Address) -> str:
+    async with aiosock.create_connection(address, timeout=0.05) as sock:
+        try:
+            await sock.recv(1)
+        except TimeoutError as error:
+            told = str(error)
+        await sock.sendall(b"still here")
+        check(b"still here", await sock.recv(100))
+    return f"a silent server: {told!r}; then sent and received 10 bytes"
+
+
+STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
+    "async, one client": one_client,
+    "async, a hundred clients": many_clients,
+    "async, bulk, both ways at once": bulk,
+    "async, UDP": datagrams,
+    "async, a descriptor passed along": passed_file,
+    "async, a timeout": patience,
+}
+
+
+def check(sent: object, received: object) -> None:
+    if sent != received:
+        raise SystemExit(f"demo: sent {sent!r:.60}, received {received!r:.60}")
