@@ -18,8 +18,8 @@ import socket as _stdlib
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final
 
-from ._deadline import NOW, deadline_after
-from ._readiness import Direction, Readiness, Stateful, bad_descriptor, vet
+from ._deadline import NOW
+from ._readiness import Readiness, Stateful, bad_descriptor, vet
 
 __all__ = [
     "Filling",
@@ -32,7 +32,6 @@ __all__ = [
     "check_sendfile",
     "connect",
     "cut",
-    "send_all",
     "urgent",
 ]
 
@@ -137,28 +136,6 @@ class Sending(Stateful):
             self._rest.release()  # the caller may resize the buffer while he handles the error
 
 
-async def send_all(
-    direction: Direction, timeout: float | None, send: Callable[..., int], data: Any, *args: Any
-) -> None:
-    """All of it sent, or an error that carries ``bytes_sent``.
-
-    Nearly always the first piece is all there is.  Then no object is made to keep count:
-    a third of the whole call, measured.
-    """
-    sent = 0
-    if direction.is_free():
-        try:
-            sent = send(data, *args)
-            if sent == (len(data) if data.__class__ is bytes else memoryview(data).nbytes):
-                return
-        except BlockingIOError:
-            pass
-        except BaseException as error:
-            error.bytes_sent = 0  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
-            raise
-    await direction.complete(deadline_after(timeout), 0, Sending(sent, send, data, *args))
-
-
 class SendingMessage(Stateful):
     """sendmsg(2) until all buffers are taken; ancillary data goes with the first piece."""
 
@@ -250,7 +227,7 @@ class SendingFile(Stateful):
 
     def _follow(self) -> None:
         """The file's position behind what was sent."""
-        if self.sent and hasattr(self._file, "seek"):
+        if (self.sent or self._unsent) and hasattr(self._file, "seek"):
             self._file.seek(self._offset + self.sent)
 
 

@@ -112,11 +112,12 @@ class Direction:
         """
         if deadline is not None and deadline == NOW:
             return _at_once(attempt, args)
-        if self._spent[0] >= BUDGET:
+        line, waiter = self, None
+        first = not (self._queue or (asked and self._drained))
+        if first and self._spent[0] >= BUDGET:
             self._spent[0] = 0
             await _GIVE_WAY
-        first = not (self._queue or (asked and self._drained))
-        line, waiter = self, None
+            first = not self._queue
         try:
             while True:
                 if first:
@@ -154,15 +155,16 @@ class Direction:
             self._spent[0] = 0
             del line._queue[0]
             if line._queue:
-                line._pass_on()
+                line._keep_going()
         if asked:
             self._drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
 
     def is_free(self) -> bool:
         """Whether an attempt may be made at once: nobody waits, and others had their turn."""
-        self._spent[0] += 1
-        return self._spent[0] < BUDGET and not self._queue
+        spent = self._spent
+        spent[0] += 1
+        return not self._queue and spent[0] < BUDGET
 
     def nudge(self) -> None:
         """Let the first in line look again, for a reason that the kernel does not know."""
@@ -208,7 +210,7 @@ class Direction:
             self._queue[self._queue.index(waiter)] = fresh
         return fresh
 
-    def _pass_on(self) -> None:
+    def _keep_going(self) -> None:
         """Whoever is first now must not wait for a loop that has let go."""
         if self._callback() is None:
             self._register()
@@ -219,7 +221,7 @@ class Direction:
         if waiter in self._queue:
             self._queue.remove(waiter)
         if self._queue:
-            self._pass_on()
+            self._keep_going()
         else:
             self._unregister()
 
