@@ -14,12 +14,13 @@ AF_ASH: AddressFamily
 AF_ATMPVC: AddressFamily
 AF_ATMSVC: AddressFamily
 AF_AX25: AddressFamily
+AF_BLUETOOTH: AddressFamily
 AF_BRIDGE: AddressFamily
 AF_CAN: AddressFamily
 AF_DECnet: int
 AF_ECONET: AddressFamily
-AF_INET: AddressFamily
 AF_INET6: AddressFamily
+AF_INET: AddressFamily
 AF_IPX: AddressFamily
 AF_IRDA: AddressFamily
 AF_KEY: AddressFamily
@@ -58,6 +59,12 @@ ALG_SET_IV: int
 ALG_SET_KEY: int
 ALG_SET_OP: int
 ALG_SET_PUBKEY: int
+BDADDR_ANY: str
+BDADDR_LOCAL: str
+BTPROTO_HCI: int
+BTPROTO_L2CAP: int
+BTPROTO_RFCOMM: int
+BTPROTO_SCO: int
 CAN_BCM: int
 CAN_BCM_CAN_FD_FRAME: int
 CAN_BCM_RX_ANNOUNCE_RESUME: int
@@ -113,6 +120,9 @@ EAI_SOCKTYPE: int
 EAI_SYSTEM: int
 EBADF: int
 EWOULDBLOCK: int
+HCI_DATA_DIR: int
+HCI_FILTER: int
+HCI_TIME_STAMP: int
 INADDR_ALLHOSTS_GROUP: int
 INADDR_ANY: int
 INADDR_BROADCAST: int
@@ -266,6 +276,7 @@ SOCK_STREAM: SocketKind
 SOL_ALG: int
 SOL_CAN_BASE: int
 SOL_CAN_RAW: int
+SOL_HCI: int
 SOL_IP: int
 SOL_RDS: int
 SOL_SOCKET: int

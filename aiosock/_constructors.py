@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ._names import getaddrinfo
-from ._socket import Address, socket
+from ._socket import Address, socket, taken_over
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -48,7 +48,7 @@ def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
     Except for its mode: descriptors of one connection share it, and it becomes
     non-blocking.
     """
-    return socket(family, type, proto, fileno=_stdlib.dup(fd))
+    return taken_over(socket, family, type, proto, _stdlib.dup(fd))
 
 
 def socketpair(
@@ -201,7 +201,7 @@ async def recv_fds(
     says that some did not fit; the kernel has closed those.
     """
     fds = array.array("i")
-    room = _stdlib.CMSG_SPACE(maxfds * fds.itemsize)
+    room = _stdlib.CMSG_LEN(maxfds * fds.itemsize)  # CMSG_SPACE pads: one more might fit in
     close_on_exec = getattr(_stdlib, "MSG_CMSG_CLOEXEC", 0)
     data, ancdata, msg_flags, address = await sock.recvmsg(bufsize, room, flags | close_on_exec)
     for level, kind, rights in ancdata:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 BLOCK: Final = 8192  # bytes read at once from a file that os.sendfile() refuses
+MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
 LARGEST: Final = 2**20  # bytes of a file sent before other tasks get a turn
 
 
@@ -45,7 +46,7 @@ def would_block() -> BlockingIOError:
 
 # --- connecting ---------------------------------------------------------------------
 
-IN_PROGRESS: Final = (errno.EINPROGRESS, errno.EALREADY)
+AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
 
 
 class Connecting(Stateful):
@@ -55,20 +56,37 @@ class Connecting(Stateful):
     wake-up, and leaves Linux thinking that the caller still has to fetch the result;
     so the call is repeated: it answers 0 or EISCONN when connected, EALREADY when not.
 
+    An earlier connect may be left behind: a pending one answers EALREADY, for which only
+    blocking mode waits; a failed one answers ECONNABORTED once, and then is forgotten.
+
     AF_UNIX answers EAGAIN when the listener's queue is full.  That is no "in progress":
     nothing was begun, and poll() calls the socket writable all the while.
     """
 
-    def __init__(self, sock: _stdlib.socket, begin: Callable[[Any], int | None], address: Any):
+    def __init__(
+        self,
+        sock: _stdlib.socket,
+        blocking: bool,
+        begin: Callable[[Any], int | None],
+        address: Any,
+    ) -> None:
         self._sock, self._begin, self._address = sock, begin, address
+        self._pending = (errno.EINPROGRESS, errno.EALREADY if blocking else None)
         self._begun = False
 
     def __call__(self) -> int:
-        error = self._result() if self._begun else self.begin()
-        self._begun = error in IN_PROGRESS
-        if self._begun or error == errno.EAGAIN:
+        error = self._result() if self._begun else self._first()
+        if error in self._pending:
+            self._begun = True
+            self._pending = (errno.EINPROGRESS, errno.EALREADY)
+            raise would_block()
+        if error == errno.EAGAIN and self._sock.family == AF_UNIX:
             raise would_block()
         return error
+
+    def _first(self) -> int:
+        error = self.begin()
+        return self.begin() if error == errno.ECONNABORTED else error
 
     def begin(self) -> int:
         """The first call's errno; what is no answer of connect(2) is raised."""
@@ -96,11 +114,10 @@ async def connect(
     address: Any,
 ) -> int:
     """The errno of a connect to an address that needs no lookup; TimeoutError when late."""
-    attempt = Connecting(sock, begin, address)
+    attempt = Connecting(sock, deadline is None, begin, address)
     if deadline == NOW:
         return attempt.begin()
-    unix = sock.family == getattr(_stdlib, "AF_UNIX", None)
-    direction = readiness.pausing if unix else readiness.writing
+    direction = readiness.pausing if sock.family == AF_UNIX else readiness.writing
     return await direction.complete(deadline, 0, attempt)
 
 
@@ -118,13 +135,13 @@ class Sending(Stateful):
     def __init__(self, sent: int, send: Callable[..., int], data: Any, *args: Any) -> None:
         self.first_call = send, (data, *args)
         self.sent = sent
-        self._rest: memoryview | None = None
+        self._rest = memoryview(data).cast("B") if sent else None
 
     def __call__(self) -> int:
         send, (data, *args) = self.first_call
+        self.sent += send(self._rest[self.sent :] if self._rest and self.sent else data, *args)
         if self._rest is None:
             self._rest = memoryview(data).cast("B")
-        self.sent += send(self._rest[self.sent :] if self.sent else data, *args)
         if self.sent < len(self._rest):
             raise would_block()
         self._rest.release()
@@ -221,7 +238,7 @@ class SendingFile(Stateful):
 
     def _send(self, wanted: int) -> tuple[bool, int]:
         self._unsent = self._unsent or memoryview(self._file.read(min(wanted, BLOCK)))
-        sent = self._sock.send(self._unsent) if self._unsent else 0
+        sent = self._sock.send(self._unsent, MSG_NOSIGNAL) if self._unsent else 0
         self._unsent = self._unsent[sent:]
         return not self._unsent, sent
 
@@ -278,7 +295,7 @@ class Filling(Stateful):
     def __init__(
         self,
         source: Any,
-        put_back: Callable[["Leftover"], None],
+        put_back: Callable[[Any], None],
         verb: str,
         args: tuple[Any, ...],
     ) -> None:
@@ -296,7 +313,7 @@ class Filling(Stateful):
         except OSError as error:
             if not self._got or isinstance(error, BlockingIOError):
                 raise
-            self._put_back(Leftover(self._source, b"", error))
+            self._put_back(Leftover(self._source, b"", error).instead)
             message = 0, [], 0, None
         return self._take(*message)
 
@@ -312,7 +329,16 @@ class Filling(Stateful):
 
     def stopped(self, error: BaseException) -> None:
         if self._got:
-            self._put_back(Leftover(self._source, self._data(), None))
+            self._put_back(Leftover(self._source, self._data(), None).instead)
+        self._release()
+
+    def _release(self) -> None:
+        """Let the caller's buffers go: he may resize them while he handles the error."""
+        for view in (*self._buffers, *self._rest):
+            view.release()
+
+    def take_from(self, source: Any) -> None:
+        self._source = source
 
 
 class FillingAPeek(Filling):
@@ -326,18 +352,35 @@ class FillingAPeek(Filling):
         return self._shape(self._data(), size, ancdata, flags, address)
 
     def stopped(self, error: BaseException) -> None:
-        """Nothing was taken."""
+        self._release()
 
 
 class Leftover:
     """A socket to receive from, before whose bytes come some that were taken already."""
 
     def __init__(self, source: Any, data: bytes, error: OSError | None) -> None:
-        self._source, self._data, self._error = source, bytearray(data), error
+        while isinstance(source, Leftover) and not source.waits:
+            source = source._source
+        self._source: Any = source
+        self._data, self._error = bytearray(data), error
 
     @property
     def waits(self) -> bool:
         return bool(self._data or self._error)
+
+    def instead(
+        self, attempt: Callable[..., Any], args: tuple[Any, ...]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The same attempt, made on this and no longer on the socket behind it."""
+        if not self.waits:
+            return attempt, args
+        if isinstance(attempt, Filling):
+            attempt.take_from(self)
+        elif getattr(attempt, "__self__", None) is self._source:
+            attempt = getattr(self, attempt.__name__, attempt)
+        elif args and args[0] is self._source:
+            args = (self, *args[1:])
+        return attempt, args
 
     def fileno(self) -> int:
         return int(self._source.fileno())
@@ -361,6 +404,8 @@ class Leftover:
         return given, [], 0, None
 
     def _receive(self, verb: str, *args: Any) -> Any:
+        if not self.waits:
+            return getattr(self._source, verb)(*args)
         vet(getattr(self._source, verb), args)
         buffers, ancbufsize, flags = _buffers(verb, *args)
         size, *rest = self.recvmsg_into(buffers, ancbufsize, flags)
@@ -432,8 +477,8 @@ def ready(fd: int, events: int) -> bool:
     return bool(poll.poll(0))
 
 
-def await_ready(sock: _stdlib.socket, events: int) -> None:
+def await_ready(sock: Any, events: int) -> None:
     if sock.fileno() < 0:
         raise bad_descriptor()
-    if not ready(sock.fileno(), events):
+    if not (isinstance(sock, Leftover) and sock.waits) and not ready(sock.fileno(), events):
         raise would_block()

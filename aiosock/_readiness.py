@@ -53,6 +53,8 @@ __all__ = ["Direction", "Readiness", "Stateful", "bad_descriptor", "vet"]
 
 T = TypeVar("T")
 Waiter = asyncio.Future[None]
+Args = tuple[Any, ...]
+Instead = Callable[[Callable[..., Any], Args], tuple[Callable[..., Any], Args]]
 
 BUDGET: Final = 64  # operations that one direction completes in a row without a wait
 PAUSE: Final = 0.005  # seconds between attempts where the kernel cannot tell when
@@ -76,30 +78,176 @@ class Stateful:
         """It will not be called again: `error` is raised instead of its outcome."""
 
 
+class Line:
+    """Those who wait on one loop for one direction, in order, and what the loop was told.
+
+    The loop holds the line, and so whoever waits in it; the line holds no socket.
+    """
+
+    __slots__ = ("_callback", "_fd", "_new_waiter", "drained", "loop", "queue")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.adopt(None)
+
+    def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Belong to this loop from now on; whatever was before it is gone."""
+        self.loop = loop
+        self.queue: list[Waiter] = []
+        self.drained = False
+        self._new_waiter: Callable[[], Waiter] = loop.create_future if loop else _no_waiter
+        self._callback: Callable[[], Any] = _never
+
+    def stand(self, waiter: Waiter | None) -> Waiter:
+        """A place at the end of the line; for one who stands there, his own again."""
+        if self._callback() is None:
+            self._register()
+        fresh = self._new_waiter()
+        if waiter is None:
+            self.queue.append(fresh)
+        else:
+            self.queue[self.queue.index(waiter)] = fresh
+        return fresh
+
+    def alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
+        assert self.loop is not None
+        return self.loop.call_later(time_left(deadline), _ring, waiter)
+
+    def keep_going(self) -> None:
+        """Whoever is first now must not wait for a loop that has let go."""
+        if self._callback() is None:
+            self._register()
+
+    def give_up(self, waiter: Waiter | None) -> None:
+        """After a failure: the next looks for himself, and nothing stays on an idle loop."""
+        self.drained = False
+        if waiter in self.queue:
+            self.queue.remove(waiter)
+        if self.queue:
+            self.keep_going()
+            self.nudge()
+        else:
+            self.unregister()
+
+    def nudge(self, *kept: object) -> None:
+        """Let the first look again, for a reason of which no event tells."""
+        self.drained = False
+        if self.queue:
+            _ring(self.queue[0])
+
+    def _wake(self) -> None:
+        """What the loop calls at each event: the first in line looks again."""
+        if not self.queue:
+            self.drained = False
+            self.unregister()
+        elif not self.queue[0].done():
+            self.queue[0].set_result(None)
+
+    def _register(self) -> None:
+        self.unregister()  # uvloop keeps a dead registration until it is taken off
+        wake = self._wake
+        try:
+            self._add(wake)
+        except (NotImplementedError, AttributeError):
+            raise NotImplementedError(
+                f"aiosock needs an event loop with add_reader() and add_writer(), which "
+                f"{type(self.loop).__name__} lacks: start one that has them, with "
+                f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
+            ) from None
+        self._callback = ref(wake)
+
+    def unregister(self, *kept: object) -> None:
+        if self._callback is not _never:
+            self._callback = _never
+            if not self.is_gone():
+                self._remove()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def _remove(self) -> None:
+        raise NotImplementedError
+
+    def evict(self, *kept: object) -> None:
+        """Off the loop, and whoever waits looks again.  What is kept dies afterwards."""
+        self.unregister()
+        evicted, self.queue = self.queue, []
+        self.drained = False
+        for waiter in evicted:
+            _ring(waiter)
+
+    def is_gone(self) -> bool:
+        return self.loop is None or self.loop.is_closed()
+
+    def do(self, act: Callable[..., None], *kept: object) -> None:
+        """Act on the line from any thread, but within the thread that runs its loop."""
+        if self.loop is None or not self.runs_elsewhere():
+            act()
+            return
+        with suppress(RuntimeError):  # closed meanwhile: it let go of everything itself
+            self.loop.call_soon_threadsafe(act, *kept)
+
+    def runs_elsewhere(self) -> bool:
+        """Whether another thread may be inside the loop."""
+        loop = self.loop
+        return loop is not None and loop.is_running() and loop is not _get_running_loop()
+
+
+class _ReadLine(Line):
+    __slots__ = ()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        assert self.loop is not None
+        self.loop.add_reader(self._fd, wake)
+
+    def _remove(self) -> None:
+        assert self.loop is not None
+        self.loop.remove_reader(self._fd)
+
+
+class _WriteLine(Line):
+    __slots__ = ()
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        assert self.loop is not None
+        self.loop.add_writer(self._fd, wake)
+
+    def _remove(self) -> None:
+        assert self.loop is not None
+        self.loop.remove_writer(self._fd)
+
+
+class _PauseLine(Line):
+    """Where the kernel has no readiness to report: try again after a pause.
+
+    A full backlog or receive queue of AF_UNIX (poll() says writable all the time), the
+    error queue, urgent data.
+    """
+
+    __slots__ = ()
+
+    def stand(self, waiter: Waiter | None) -> Waiter:
+        waiter = super().stand(waiter)
+        waiter.get_loop().call_later(PAUSE, _ring, waiter)
+        return waiter
+
+    def _add(self, wake: Callable[[], None]) -> None: ...
+
+    def _remove(self) -> None: ...
+
+
 class Direction:
-    """One direction of one socket: who waits for it, in which order, on which loop."""
+    """One direction of one socket: it completes operations, one after the other."""
 
-    __slots__ = (
-        "_callback",
-        "_closed",
-        "_drained",
-        "_elsewhere",
-        "_fd",
-        "_loop",
-        "_new_waiter",
-        "_queue",
-        "_sock",
-        "_spent",
-    )
+    __slots__ = ("_closed", "_elsewhere", "_line", "_sock", "_spent", "instead")
 
-    def __init__(self, sock: _stdlib.socket, spent: list[int]) -> None:
-        self._sock = sock  # lives until the loop has let go of its number
-        self._fd = sock.fileno()
-        self._elsewhere: tuple[Direction, ...] = ()
-        self._closed = False
-        self._drained = False
+    def __init__(self, sock: _stdlib.socket, line: Line, spent: list[int]) -> None:
+        self._sock = sock  # lives until no loop knows its number any more
+        self._line = line
+        self._elsewhere: tuple[Line, ...] = ()
         self._spent = spent  # by both directions since one of them waited
-        self._adopt(None)
+        self._closed = False
+        self.instead: Instead | None = None  # what to try where something was put back
 
     async def complete(
         self, deadline: float | None, asked: int, attempt: Callable[..., T], *args: Any
@@ -110,14 +258,16 @@ class Direction:
         ready; whatever else it raises or returns is the outcome.  `asked` is how many
         bytes are wanted of a stream, 0 where the answer's size tells nothing.
         """
+        if self.instead is not None:
+            attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
             return _at_once(attempt, args)
-        line, waiter = self, None
-        first = not (self._queue or (asked and self._drained))
+        line, waiter = self._line, None
+        first = not (line.queue or (asked and line.drained))
         if first and self._spent[0] >= BUDGET:
             self._spent[0] = 0
             await _GIVE_WAY
-            first = not self._queue
+            first = not line.queue
         try:
             while True:
                 if first:
@@ -130,22 +280,29 @@ class Direction:
                 if waiter is None:
                     if not (first or asked):
                         vet(attempt, args)
-                    if self._loop is not _get_running_loop():
+                    if line.loop is not _get_running_loop() or line.loop is None:
                         line = self._line_here()
-                waiter = line._stand(waiter)
+                if deadline is not None and not time_left(deadline):
+                    if first or line.queue:
+                        raise timed_out()
+                    first = True  # it is late, but nobody has looked yet
+                    continue
+                waiter = line.stand(waiter)
                 if deadline is None:
                     await waiter
                 else:
-                    alarm = line._alarm(waiter, deadline)
+                    alarm = line.alarm(waiter, deadline)
                     try:
                         await waiter
                     finally:
                         alarm.cancel()
                 if self._closed:
                     raise bad_descriptor()
-                first = line._queue[0] is waiter
+                if self.instead is not None:
+                    attempt, args = self.instead(attempt, args)
+                first = line.queue[0] is waiter
         except BaseException as error:
-            line._give_up(waiter)
+            line.give_up(waiter)
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
             raise
@@ -153,27 +310,27 @@ class Direction:
             self._spent[0] += 1
         else:
             self._spent[0] = 0
-            del line._queue[0]
-            if line._queue:
-                line._keep_going()
-        if asked:
-            self._drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
+            del line.queue[0]
+            if line.queue:
+                line.keep_going()
+        if asked and line.loop is not None:
+            line.drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
+
+    def put_back(self, instead: Instead) -> None:
+        """Something was taken too much: attempts from now on are what `instead` makes of them."""
+        self.instead = instead
+        for line in self.lines():
+            line.do(line.nudge)
 
     def is_free(self) -> bool:
         """Whether an attempt may be made at once: nobody waits, and others had their turn."""
         spent = self._spent
         spent[0] += 1
-        return not self._queue and spent[0] < BUDGET
+        return not self._line.queue and spent[0] < BUDGET
 
-    def nudge(self) -> None:
-        """Let the first in line look again, for a reason that the kernel does not know."""
-        self._drained = False
-        if self._queue and not self._queue[0].done():
-            self._queue[0].set_result(None)
-
-    def _line_here(self) -> "Direction":
-        """The line of the loop that runs now: this one, or one beside it."""
+    def _line_here(self) -> Line:
+        """The line of the loop that runs now: the first, or one beside it."""
         loop = _get_running_loop()
         if loop is None:
             raise RuntimeError(
@@ -181,163 +338,27 @@ class Direction:
                 "in a task of an asyncio loop; start one with aiosock.run() or asyncio.run()"
             )
         with _adopting:
-            if _gone(self._loop):
-                self._adopt(loop)
-                return self
-            live = [line for line in self._elsewhere if not _gone(line._loop)]
+            if self._line.is_gone():
+                self._line.adopt(loop)
+            live = [line for line in (self._line, *self._elsewhere) if not line.is_gone()]
             for line in live:
-                if line._loop is loop:
+                if line.loop is loop:
                     return line
-            line = type(self)(self._sock, self._spent)
-            line._adopt(loop)
-            self._elsewhere = (*live, line)
+            line = type(self._line)(self._line._fd)
+            line.adopt(loop)
+            self._elsewhere = (*live[1:], line)
             return line
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._loop = loop
-        self._queue: list[Waiter] = []
-        self._new_waiter: Callable[[], Waiter] = _no_waiter if loop is None else loop.create_future
-        self._callback: Callable[[], Any] = _never
-
-    def _stand(self, waiter: Waiter | None) -> Waiter:
-        """A place at the end of the line; for one who stands there, his own again."""
-        if self._callback() is None:
-            self._register()
-        fresh = self._new_waiter()
-        if waiter is None:
-            self._queue.append(fresh)
-        else:
-            self._queue[self._queue.index(waiter)] = fresh
-        return fresh
-
-    def _keep_going(self) -> None:
-        """Whoever is first now must not wait for a loop that has let go."""
-        if self._callback() is None:
-            self._register()
-
-    def _give_up(self, waiter: Waiter | None) -> None:
-        """After a failure: nothing stays on the loop for a line without a waiter."""
-        self._drained = False
-        if waiter in self._queue:
-            self._queue.remove(waiter)
-        if self._queue:
-            self._keep_going()
-        else:
-            self._unregister()
-
-    def _alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
-        left = time_left(deadline)
-        if not left:
-            raise timed_out()
-        assert self._loop is not None
-        return self._loop.call_later(left, _ring, waiter)
-
-    def _wake(self) -> None:
-        """What the loop calls at each event: the first in line looks again."""
-        if not self._queue:
-            self._drained = False
-            self._unregister()
-        elif not self._queue[0].done():
-            self._queue[0].set_result(None)
-
-    def _register(self) -> None:
-        self._unregister()  # uvloop keeps a dead registration until it is taken off
-        wake = self._wake
-        try:
-            self._add(wake)
-        except (NotImplementedError, AttributeError):
-            raise NotImplementedError(
-                f"aiosock needs an event loop with add_reader() and add_writer(), which "
-                f"{type(self._loop).__name__} lacks: start one that has them, with "
-                f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
-            ) from None
-        self._callback = ref(wake)
-
-    def _unregister(self) -> None:
-        if self._callback is not _never:
-            self._callback = _never
-            if not _gone(self._loop):
-                self._remove()
-
-    def _add(self, wake: Callable[[], None]) -> None:
-        raise NotImplementedError
-
-    def _remove(self) -> None:
-        raise NotImplementedError
-
-    def lines(self) -> "list[Direction]":
-        """This line and those of other loops, as far as a loop knows them."""
-        return [line for line in (self, *self._elsewhere) if not _gone(line._loop)]
+    def lines(self) -> list[Line]:
+        """Those that a loop knows."""
+        return [line for line in (self._line, *self._elsewhere) if not line.is_gone()]
 
     def mark(self) -> None:
-        for line in (self, *self._elsewhere):
-            line._closed = True
-            line._drained = False
-
-    def runs_elsewhere(self) -> bool:
-        """Whether another thread may be inside this line's loop."""
-        loop = self._loop
-        return loop is not None and loop.is_running() and loop is not _get_running_loop()
-
-    def evict(self, *kept: object) -> None:
-        """Off the loop, and whoever waits looks again.  What is kept dies afterwards."""
-        self._unregister()
-        evicted, self._queue = self._queue, []
-        for waiter in evicted:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def evict_there(self, *kept: object) -> None:
-        assert self._loop is not None
-        with suppress(RuntimeError):  # closed meanwhile: it let go of everything itself
-            self._loop.call_soon_threadsafe(self.evict, *kept)
+        self._closed = True
 
     def __del__(self) -> None:
-        if self._callback is not _never and not _gone(self._loop):
-            (self.evict_there if self.runs_elsewhere() else self._unregister)()
-
-
-class _Reading(Direction):
-    __slots__ = ()
-
-    def _add(self, wake: Callable[[], None]) -> None:
-        assert self._loop is not None
-        self._loop.add_reader(self._fd, wake)
-
-    def _remove(self) -> None:
-        assert self._loop is not None
-        self._loop.remove_reader(self._fd)
-
-
-class _Writing(Direction):
-    __slots__ = ()
-
-    def _add(self, wake: Callable[[], None]) -> None:
-        assert self._loop is not None
-        self._loop.add_writer(self._fd, wake)
-
-    def _remove(self) -> None:
-        assert self._loop is not None
-        self._loop.remove_writer(self._fd)
-
-
-class _Pausing(Direction):
-    """Where the kernel has no readiness to report: try again after a pause.
-
-    A full backlog or receive queue of AF_UNIX (poll() says writable all the time), the
-    error queue, urgent data.
-    """
-
-    __slots__ = ()
-
-    def _stand(self, waiter: Waiter | None) -> Waiter:
-        waiter = super()._stand(waiter)
-        waiter.get_loop().call_later(PAUSE, _ring, waiter)
-        return waiter
-
-    def _add(self, wake: Callable[[], None]) -> None: ...
-
-    def _remove(self) -> None: ...
+        for line in self.lines():
+            line.do(line.unregister, self._sock)
 
 
 class Readiness:
@@ -348,15 +369,15 @@ class Readiness:
     def __init__(self, sock: _stdlib.socket) -> None:
         self._sock = sock
         self._spent = [0]
-        self.reading: Direction = _Reading(sock, self._spent)
-        self.writing: Direction = _Writing(sock, self._spent)
+        self.reading = Direction(sock, _ReadLine(sock.fileno()), self._spent)
+        self.writing = Direction(sock, _WriteLine(sock.fileno()), self._spent)
         self._pausing: Direction | None = None
         self._errands: set[asyncio.Future[Any]] | None = None
 
     @property
     def pausing(self) -> Direction:
         if self._pausing is None:
-            self._pausing = _Pausing(self._sock, self._spent)
+            self._pausing = Direction(self._sock, _PauseLine(self._sock.fileno()), self._spent)
         return self._pausing
 
     async def errand(self, work: Coroutine[Any, Any, T], deadline: float | None) -> T:
@@ -378,6 +399,11 @@ class Readiness:
             task.cancel()
             self._errands.discard(task)
 
+    def nudge(self) -> None:
+        """Let all who are first look again: what they wait for may have changed silently."""
+        for line in self._lines():
+            line.do(line.nudge)
+
     def close(self) -> None:
         afar = self._evict()
         if afar:
@@ -385,26 +411,30 @@ class Readiness:
         else:
             self._sock.close()
         for line in afar:
-            line.evict_there(number)
+            line.do(line.evict, number)
 
     def detach(self) -> int:
         for line in self._evict():
-            line.evict_there()
+            line.do(line.evict)
         return self._sock.detach()
 
-    def _evict(self) -> list[Direction]:
+    def _evict(self) -> list[Line]:
         """Mark, evict, take off: here at once; the lines of other threads are returned."""
-        directions = [d for d in (self.reading, self.writing, self._pausing) if d]
-        for direction in directions:
+        for direction in self._directions():
             direction.mark()
         for task in self._errands or ():
             task.get_loop().call_soon_threadsafe(task.cancel)
-        lines = [line for direction in directions for line in direction.lines()]
-        afar = [line for line in lines if line.runs_elsewhere()]
-        for line in lines:
+        afar = [line for line in self._lines() if line.runs_elsewhere()]
+        for line in self._lines():
             if line not in afar:
                 line.evict()
         return afar
+
+    def _directions(self) -> list[Direction]:
+        return [d for d in (self.reading, self.writing, self._pausing) if d is not None]
+
+    def _lines(self) -> list[Line]:
+        return [line for direction in self._directions() for line in direction.lines()]
 
 
 class _Number:
@@ -450,10 +480,6 @@ def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
 def _ring(waiter: Waiter) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _gone(loop: asyncio.AbstractEventLoop | None) -> bool:
-    return loop is None or loop.is_closed()
 
 
 def vet(attempt: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -16,6 +16,7 @@ import os
 import select
 import socket as _stdlib
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, overload
 
@@ -24,7 +25,6 @@ from ._names import needs_lookup, numeric_address
 from ._operations import (
     Filling,
     FillingAPeek,
-    Leftover,
     Sending,
     SendingFile,
     SendingMessage,
@@ -39,9 +39,10 @@ from ._readiness import Readiness, bad_descriptor
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["from_stdlib_socket", "socket"]
+__all__ = ["from_stdlib_socket", "socket", "taken_over"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound="socket")
 Awaited = Coroutine[Any, Any, T]
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
@@ -49,10 +50,13 @@ Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 # Plain ints: an operation on an enum's member takes a microsecond.
 MSG_DONTWAIT: Final = int(getattr(_stdlib, "MSG_DONTWAIT", 0))
 MSG_ERRQUEUE: Final = int(getattr(_stdlib, "MSG_ERRQUEUE", 0))
+MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
 MSG_OOB: Final = int(_stdlib.MSG_OOB)
+MSG_PEEK: Final = int(_stdlib.MSG_PEEK)
 MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
 MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
-PEEK_ALL: Final = int(_stdlib.MSG_PEEK) | MSG_WAITALL
+AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
+SIGNALLING: Final = (_stdlib.AF_INET, _stdlib.AF_INET6, AF_UNIX)
 BACKLOG: Final = min(_stdlib.SOMAXCONN, 128)
 
 
@@ -75,7 +79,15 @@ class socket:
     several threads.  Works in ``with`` and in ``async with``.
     """
 
-    __slots__ = ("__weakref__", "_readiness", "_sock", "_source", "_stream", "_timeout", "_unix")
+    __slots__ = (
+        "__weakref__",
+        "_family",
+        "_nosignal",
+        "_readiness",
+        "_sock",
+        "_stream",
+        "_timeout",
+    )
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: SupportsIndex | None = None
@@ -86,9 +98,9 @@ class socket:
         self._timeout = sock.gettimeout()
         sock.setblocking(False)
         self._sock = sock
-        self._source: _stdlib.socket | Leftover = sock  # where receiving methods take from
         self._stream = sock.type == _stdlib.SOCK_STREAM
-        self._unix = sock.family == getattr(_stdlib, "AF_UNIX", None)
+        self._family = int(sock.family)
+        self._nosignal = MSG_NOSIGNAL if self._family in SIGNALLING else 0
         self._readiness = Readiness(sock)
 
     # --- waiting: connections -------------------------------------------------------
@@ -104,11 +116,7 @@ class socket:
     def _accept_one(self) -> tuple[socket, Address]:
         # accept() would make an object to be thrown away.
         fd, address = self._sock._accept()  # type: ignore[attr-defined]  # the stdlib's
-        try:
-            return socket(self.family, self.type, self.proto, fileno=fd), address
-        except BaseException:
-            os.close(fd)
-            raise
+        return taken_over(socket, self.family, self.type, self.proto, fd), address
 
     async def bind(self, address: Address, /) -> None:
         """Bind to an address.  Awaits the lookup of a host name, and nothing else."""
@@ -126,7 +134,7 @@ class socket:
             raise OSError(error, os.strerror(error))
 
     async def connect_ex(self, address: Address, /) -> int:
-        """As `connect`, but return the errno of connect(2): 0, or EAGAIN when late.
+        """Await as `connect` does, but return the errno of connect(2): 0, or EAGAIN when late.
 
         Errors of other kinds (an unknown host, a port out of range) are still raised.
         """
@@ -145,7 +153,7 @@ class socket:
     async def _numeric(
         self, call: str, address: Address, deadline: float | None, *data: Any
     ) -> Address:
-        if not needs_lookup(self.family, address):
+        if not needs_lookup(self._family, address):
             return address
         lookup = numeric_address(self._sock, call, address, *data)
         return await self._readiness.errand(lookup, deadline)
@@ -163,7 +171,7 @@ class socket:
         return self._readiness.reading.complete(
             self._timeout and deadline_after(self._timeout),
             bufsize if self._stream else 0,
-            self._source.recv,
+            self._sock.recv,
             bufsize,
         )
 
@@ -179,7 +187,7 @@ class socket:
         return self._readiness.reading.complete(
             self._timeout and deadline_after(self._timeout),
             room if self._stream else 0,
-            self._source.recv_into,
+            self._sock.recv_into,
             buffer,
         )
 
@@ -215,32 +223,35 @@ class socket:
         return self._receive(None, flags, "recvmsg_into", _again(buffers), ancbufsize, flags)
 
     def _receive(self, size: object, flags: Any, verb: str, *args: Any) -> Awaited[Any]:
-        if flags.__class__ is int and flags:
-            return self._receive_flagged(flags, verb, args)
+        if flags and isinstance(flags, int):
+            return self._receive_flagged(int(flags), verb, args)
         deadline = NOW if size == 0 else self._deadline()  # nothing is wanted: nothing to wait for
-        return self._readiness.reading.complete(deadline, 0, getattr(self._source, verb), *args)
+        return self._readiness.reading.complete(deadline, 0, getattr(self._sock, verb), *args)
 
     def _receive_flagged(self, flags: int, verb: str, args: tuple[Any, ...]) -> Awaited[Any]:
-        blocking, method = self._timeout is None, getattr(self._source, verb)
-        deadline = self._deadline()
-        if blocking and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
+        deadline, direction = self._deadline(), self._readiness.reading
+        if self._timeout is None and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
             deadline = NOW
-        direction = self._readiness.reading
-        if flags & (MSG_OOB | MSG_ERRQUEUE) or flags & PEEK_ALL == PEEK_ALL:
+        if flags & (MSG_OOB | MSG_ERRQUEUE):  # beside the stream, and no event tells of them
             direction = self._readiness.pausing
         if flags & MSG_WAITALL and self._stream and deadline is None:
-            kind = FillingAPeek if flags & PEEK_ALL == PEEK_ALL else Filling
-            attempt = kind(self._source, self._put_back, verb, args)
-            return direction.complete(None, 0, attempt)
+            return self._receive_all(flags, verb, args)
         if flags & MSG_TRUNC:
-            return direction.complete(deadline, 0, cut, self._source, verb, *args)
-        if flags & MSG_OOB and not blocking:
+            return direction.complete(deadline, 0, cut, self._sock, verb, *args)
+        method = getattr(self._sock, verb)
+        if flags & MSG_OOB and deadline:
             return direction.complete(deadline, 0, urgent, method, *args)
         return direction.complete(deadline, 0, method, *args)
 
-    def _put_back(self, leftover: Leftover) -> None:
-        self._source = leftover
-        self._readiness.reading.nudge()
+    def _receive_all(self, flags: int, verb: str, args: tuple[Any, ...]) -> Awaited[Any]:
+        reading = self._readiness.reading
+        if not flags & MSG_PEEK:
+            filling = Filling(self._sock, reading.put_back, verb, args)
+            return reading.complete(None, 0, filling)
+        if self._family == AF_UNIX:  # the kernel itself gives what there is
+            return reading.complete(None, 0, getattr(self._sock, verb), *args)
+        peek = FillingAPeek(self._sock, reading.put_back, verb, args)
+        return self._readiness.pausing.complete(None, 0, peek)
 
     # --- waiting: sending -----------------------------------------------------------
 
@@ -252,7 +263,7 @@ class socket:
         cancelled or late call has sent nothing.
         """
         if not self._wants_whole(flags):
-            return await self._send(flags, self._sock.send, data, flags)
+            return await self._send(flags, self._sock.send, data, self._quiet(flags))
         await self.sendall(data, flags)
         return memoryview(data).nbytes
 
@@ -264,10 +275,10 @@ class socket:
         """
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
-        sent = 0
+        sent, quiet = 0, self._quiet(flags) if flags else self._nosignal
         if self._readiness.writing.is_free():
             try:
-                sent = self._sock.send(data, flags)
+                sent = self._sock.send(data, quiet)
             except BlockingIOError:
                 pass
             except BaseException as error:
@@ -275,7 +286,8 @@ class socket:
                 raise
             if sent == (len(data) if isinstance(data, bytes) else memoryview(data).nbytes):
                 return
-        await self._send_whole(Sending(sent, self._sock.send, data, flags))
+        sending = Sending(sent, self._sock.send, data, quiet)
+        await self._readiness.writing.complete(self._deadline_with(flags), 0, sending)
 
     @overload
     def sendto(self, data: ReadableBuffer, address: Address, /) -> Awaited[int]: ...
@@ -290,11 +302,13 @@ class socket:
         """
         if not 2 <= len(args) <= 3:
             self._sock.sendto(*args)  # refuses in the stdlib's words
-        if needs_lookup(self.family, args[-1]):
+        if needs_lookup(self._family, args[-1]):
             return self._send_to_name(*args)
-        if self._wants_whole(args[1] if len(args) == 3 else 0):
+        flags = args[1] if len(args) == 3 else 0
+        args = (args[0], self._quiet(flags), args[-1])
+        if self._wants_whole(flags):
             return self._send_whole(Sending(0, self._sock.sendto, *args))
-        return self._send(0, self._sock.sendto, *args)
+        return self._send(flags, self._sock.sendto, *args)
 
     async def _send_to_name(self, *args: Any) -> int:
         data = args[:-1]
@@ -315,10 +329,11 @@ class socket:
         """
         buffers, ancdata = _again(buffers), _again(ancdata)
         address = await self._numeric("bind", address, self._deadline())
+        quiet = self._quiet(flags)
         if self._wants_whole(flags):
-            message = SendingMessage(self._sock.sendmsg, buffers, ancdata, flags, address)
+            message = SendingMessage(self._sock.sendmsg, buffers, ancdata, quiet, address)
             return await self._send_whole(message)
-        return await self._send(flags, self._sock.sendmsg, buffers, ancdata, flags, address)
+        return await self._send(flags, self._sock.sendmsg, buffers, ancdata, quiet, address)
 
     async def sendmsg_afalg(
         self,
@@ -346,30 +361,32 @@ class socket:
         check_sendfile(self._sock, file, count)
         return await self._send_whole(SendingFile(self._sock, file, offset, count))
 
-    def _wants_whole(self, flags: int) -> bool:
-        return self._timeout is None and self._stream and not flags & MSG_DONTWAIT
+    def _wants_whole(self, flags: Any) -> bool:
+        return self._timeout is None and self._stream and not _has(flags, MSG_DONTWAIT)
+
+    def _quiet(self, flags: Any) -> Any:
+        """The flags, and no SIGPIPE: a process may have undone that Python ignores it."""
+        return flags | self._nosignal if isinstance(flags, int) else flags
 
     def _send_whole(self, attempt: Sending | SendingMessage | SendingFile) -> Awaited[int]:
         return self._readiness.writing.complete(self._deadline(), 0, attempt)
 
-    def _send(self, flags: int, attempt: Callable[..., int], *args: Any) -> Awaited[int]:
-        deadline = self._deadline()
-        if self._timeout is None and flags & MSG_DONTWAIT:
-            deadline = NOW
+    def _send(self, flags: Any, attempt: Callable[..., int], *args: Any) -> Awaited[int]:
         # poll() calls an AF_UNIX socket writable although the receiver's queue is full.
-        direction = (
-            self._readiness.pausing if self._unix and not self._stream else self._readiness.writing
-        )
-        return direction.complete(deadline, 0, attempt, *args)
+        silent = self._family == AF_UNIX and not self._stream
+        direction = self._readiness.pausing if silent else self._readiness.writing
+        return direction.complete(self._deadline_with(flags), 0, attempt, *args)
+
+    def _deadline_with(self, flags: Any) -> float | None:
+        return NOW if self._timeout is None and _has(flags, MSG_DONTWAIT) else self._deadline()
 
     # --- waiting: readiness ---------------------------------------------------------
 
     async def wait_readable(self) -> None:
         """Await that a receive or accept would not block; takes nothing."""
-        if not (isinstance(self._source, Leftover) and self._source.waits):
-            await self._readiness.reading.complete(
-                self._deadline(), 0, await_ready, self._sock, select.POLLIN
-            )
+        await self._readiness.reading.complete(
+            self._deadline(), 0, await_ready, self._sock, select.POLLIN
+        )
 
     async def wait_writable(self) -> None:
         """Await that a send would not block, or that a connect is over; sends nothing."""
@@ -393,8 +410,12 @@ class socket:
         return self._readiness.detach()
 
     def shutdown(self, how: int, /) -> None:
-        """Shut one half of the connection down, or both: SHUT_RD, SHUT_WR, SHUT_RDWR."""
+        """Shut one half of the connection down, or both: SHUT_RD, SHUT_WR, SHUT_RDWR.
+
+        Who waits for that half looks again: no event would tell him in each case.
+        """
         self._sock.shutdown(how)
+        self._readiness.nudge()
 
     def __enter__(self) -> Self:
         return self
@@ -448,7 +469,8 @@ class socket:
 
     def dup(self) -> Self:
         """A new socket for the same connection, with the same timeout, not inheritable."""
-        copy = type(self)(self.family, self.type, self.proto, fileno=_stdlib.dup(self.fileno()))
+        fd = _stdlib.dup(self.fileno())
+        copy = taken_over(type(self), self.family, self.type, self.proto, fd)
         copy.settimeout(self._timeout)
         return copy
 
@@ -520,6 +542,16 @@ class socket:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 
+def taken_over(kind: type[S], family: int, type: int, proto: int, fd: int) -> S:
+    """A socket for a descriptor of our own; closed if none can be made of it."""
+    try:
+        return kind(family, type, proto, fileno=fd)
+    except BaseException:
+        with suppress(OSError):
+            os.close(fd)
+        raise
+
+
 def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     """Take a stdlib socket over: its descriptor and its timeout; `sock` is closed then.
 
@@ -531,6 +563,10 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     taken = socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
     taken._timeout = timeout
     return taken
+
+
+def _has(flags: object, flag: int) -> bool:
+    return isinstance(flags, int) and bool(flags & flag)
 
 
 def _again(items: Iterable[T]) -> Iterable[T]:

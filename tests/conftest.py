@@ -40,13 +40,18 @@ if sys.version_info >= (3, 12):
     LOOPS["eager"] = eager(asyncio.new_event_loop)
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what the collection made stays: the checks below need not walk it
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], Loop]]:
     return LOOPS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The stdlib is the same on every loop: ask it once."""
-    again = [item for item in items if "stdlib" in item.name and "asyncio" not in item.name]
+    again = [item for item in items if "-stdlib" in item.name and "asyncio" not in item.name]
     twice = {item for item in again if any(loop in item.name for loop in LOOPS)}
     items[:] = [item for item in items if item not in twice]
 

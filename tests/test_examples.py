@@ -1,0 +1,402 @@
+"""The example programs, each run as its reader would run it.
+
+Every server talks to every client of ours, to the stdlib's socket and, where it is
+installed, to netcat; it runs as a process of its own, on a free port, and must have
+nothing to say on stderr.  The echo server also has to stand what clients do to servers;
+it is run on uvloop and, with uvloop hidden, on asyncio's loop.
+
+The document's four programs differ from its text in what Python 3 and `await` ask for,
+in the host, which is this machine unless the command line says otherwise, and in closing
+the listening socket, about which today's Python warns.
+"""
+
+import ast
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+import aiosock
+
+ROOT = Path(aiosock.__file__).parents[1]
+FILES = sorted((ROOT / "examples").glob("*.py"))
+PATIENCE = 20  # seconds until a test gives a program up
+
+MANUALS_SERVERS = ["ipv4_server.py", "dual_stack_server.py"]
+SERVERS = ["echo_server.py", *MANUALS_SERVERS]
+CLIENTS = {
+    "echo_client.py": "Hello, world\n",
+    "ipv4_client.py": "Received b'Hello, world'\n",
+    "dual_stack_client.py": "Received b'Hello, world'\n",
+}
+
+RUN = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+LOOPS = {"uvloop": "", "asyncio": "import sys; sys.modules['uvloop'] = None"}
+on_each_loop = pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+on_each_server = pytest.mark.parametrize("server", SERVERS)
+
+Address = tuple[str, int]
+
+
+def can_listen(family: int, address: Address) -> bool:
+    with socket.socket(family) as sock:
+        try:
+            sock.bind(address)
+        except OSError:
+            return False
+        return True
+
+
+needs_ipv6 = pytest.mark.skipif(
+    not can_listen(socket.AF_INET6, ("::1", 0)), reason="this machine has no IPv6 loopback"
+)
+
+
+# --- programs -----------------------------------------------------------------------
+
+
+class Program:
+    """An example that runs, and what it has printed when it is over."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.printed = ""
+
+    def first_line(self) -> str:
+        """Waits for it."""
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "it prints nothing"
+        return self.process.stdout.readline()
+
+    def address(self) -> Address:
+        """Where it listens."""
+        found = wait_for(lambda: self.process.poll() is not None or listening(self.process.pid))
+        assert isinstance(found, tuple), self.process.communicate()
+        return found
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def end(self) -> tuple[int, str, str]:
+        """Its exit code, and what it printed on stdout and on stderr; waits for its end."""
+        self.printed, complaint = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, self.printed, complaint
+
+    def interrupt(self) -> tuple[int, str, str]:
+        self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+
+@contextmanager
+def running(name: str, *args: object, first: str = "") -> Iterator[Program]:
+    """An example as a process, which is gone at the end; `first` is Python to run before it."""
+    before = ["-c", f"{first}\n{RUN}"] if first else []
+    command = [sys.executable, "-W", "error", *before, str(ROOT / "examples" / name)]
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits "ignore"
+    try:
+        process = subprocess.Popen(
+            [*command, *map(str, args)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
+    with process:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+
+
+def run(name: str, *args: object, first: str = "") -> tuple[int, str, str]:
+    with running(name, *args, first=first) as program:
+        return program.end()
+
+
+@contextmanager
+def echo_server(first: str = "", host: str = "127.0.0.1") -> Iterator[tuple[Program, Address]]:
+    """The echo server and its address; serves to the end, and stops without complaint."""
+    with running("echo_server.py", host, 0, first=first) as program:
+        told = re.fullmatch(r"listening on (\(.*\))\n", program.first_line())
+        assert told
+        address = ast.literal_eval(told[1])
+        yield program, address[:2]
+        with client(address[:2]) as sock:
+            assert echo_of(b"still here?", sock) == b"still here?"
+        code, _, complaint = program.interrupt()
+        assert (code, complaint) == (0, "")
+
+
+def wait_for(look: Callable[[], object]) -> object:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.01)
+    return found
+
+
+def listening(pid: int) -> Address | None:
+    """Where a process listens, as Linux tells."""
+    held = set(open_files(pid))
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = row.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in held:
+                host, port = local.split(":")
+                return written(host), int(port, 16)
+    return None
+
+
+def open_files(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in this moment
+            yield os.readlink(link)
+
+
+def written(host: str) -> str:
+    """An address of /proc/net (words of the machine's order, in hex) as it is written."""
+    words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, packed)
+
+
+# --- clients ------------------------------------------------------------------------
+
+
+def client(address: Address) -> socket.socket:
+    return socket.create_connection(address, timeout=PATIENCE)
+
+
+def received(sock: socket.socket) -> bytes:
+    """All that comes until the other end closes."""
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def echo_of(message: bytes, sock: socket.socket) -> bytes:
+    """What comes back for a message, up to its length."""
+    sock.sendall(message)
+    echo = b""
+    while len(echo) < len(message) and (data := sock.recv(65536)):
+        echo += data
+    return echo
+
+
+def send_and_finish(message: bytes, sock: socket.socket) -> None:
+    sock.sendall(message)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def send_unread(sock: socket.socket) -> None:
+    """As much as the buffers take, with nobody reading the echo."""
+    sock.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        sock.sendall(bytes(2**26))
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST in place of FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def netcat() -> str:
+    """OpenBSD's netcat, the one that knows -N."""
+    program = shutil.which("nc.openbsd") or shutil.which("nc")
+    if program is None:
+        pytest.skip("netcat is not installed")
+    told = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=PATIENCE)
+    if "OpenBSD" not in told.stdout + told.stderr:
+        pytest.skip("the netcat that is installed is not OpenBSD's")
+    return program
+
+
+# --- every example ------------------------------------------------------------------
+
+
+def test_every_example_is_among_those_that_are_run_here() -> None:
+    assert [file.name for file in FILES] == sorted([*SERVERS, *CLIENTS])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_an_example_says_what_it_shows_and_how_to_run_it(file: Path) -> None:
+    text = file.read_text()
+    told = ast.get_docstring(ast.parse(text)) or ""
+    assert f"\n    python examples/{file.name} [host] [port]" in told
+    assert "async def main() -> None:\n" in text
+    assert text.endswith("    aiosock.run(main())\n")
+
+
+@on_each_server
+@pytest.mark.parametrize("name", CLIENTS)
+def test_every_client_gets_its_echo_from_every_server(server: str, name: str) -> None:
+    with running(server, "127.0.0.1", 0) as program:
+        assert run(name, *program.address()) == (0, CLIENTS[name], "")
+
+
+@on_each_server
+def test_every_server_serves_netcat(server: str) -> None:
+    with running(server, "127.0.0.1", 0) as program:
+        command = [netcat(), "-N", *map(str, program.address())]
+        told = subprocess.run(command, input=b"from nc\n", capture_output=True, timeout=PATIENCE)
+        assert told.stdout == b"from nc\n"
+
+
+@on_each_server
+def test_a_server_serves_this_machine_alone_unless_told_otherwise(server: str) -> None:
+    if not can_listen(socket.AF_INET, ("127.0.0.1", 50007)):
+        pytest.skip("port 50007 is in use on this machine")
+    with running(server) as program:
+        assert program.address() in [("127.0.0.1", 50007), ("::1", 50007)]
+
+
+@needs_ipv6
+@pytest.mark.parametrize("server", ["echo_server.py", "dual_stack_server.py"])
+@pytest.mark.parametrize("name", ["echo_client.py", "dual_stack_client.py"])
+def test_ipv6_is_served_too(server: str, name: str) -> None:
+    with running(server, "::1", 0) as program:
+        host, port = program.address()
+        assert host == "::1"
+        assert run(name, host, port) == (0, CLIENTS[name], "")
+
+
+# --- the manual's four --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", MANUALS_SERVERS)
+def test_a_server_of_the_manual_serves_one_client_and_ends(server: str) -> None:
+    message = bytes(range(256)) * 40
+    with running(server, "127.0.0.1", 0) as program, client(program.address()) as sock:
+        assert echo_of(b"one", sock) == b"one"
+        assert echo_of(message, sock) == message
+        sock.shutdown(socket.SHUT_WR)
+        assert received(sock) == b""
+        assert program.end() == (0, f"Connected by {sock.getsockname()}\n", "")
+
+
+def resolving_to(*addresses: Address) -> str:
+    """Python that makes every name have a socket type that there is not, then these addresses."""
+    found = [(2, 99, 6, "", addresses[0]), *((2, 1, 6, "", address) for address in addresses)]
+    return f"import socket; socket.getaddrinfo = lambda *args: {found}"
+
+
+@pytest.fixture
+def taken() -> Iterator[Address]:
+    """An address where nobody listens and nobody else can."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()
+
+
+def test_the_dual_stack_programs_take_the_first_address_that_works(taken: Address) -> None:
+    several = resolving_to(taken, ("127.0.0.1", 0), taken)
+    with running("dual_stack_server.py", "some.name", 0, first=several) as program:
+        several = resolving_to(taken, program.address(), taken)
+        outcome = run("dual_stack_client.py", "some.name", 1, first=several)
+        assert outcome == (0, CLIENTS["dual_stack_client.py"], "")
+
+
+@pytest.mark.parametrize("name", ["dual_stack_server.py", "dual_stack_client.py"])
+def test_the_dual_stack_programs_say_when_no_address_is_left(name: str, taken: Address) -> None:
+    assert run(name, *taken) == (1, "could not open socket\n", "")
+
+
+# --- the echo server ----------------------------------------------------------------
+
+
+@on_each_loop
+def test_the_echo_server_serves_many_clients_at_once(loop: str) -> None:
+    with echo_server(loop) as (_, address), ExitStack() as stack:
+        socks = [stack.enter_context(client(address)) for _ in range(30)]
+        for turn in range(3):
+            for number, sock in reversed(list(enumerate(socks))):
+                message = b"%d in turn %d" % (number, turn)
+                assert echo_of(message, sock) == message
+
+
+@on_each_loop
+def test_the_echo_server_returns_more_than_any_buffer_holds(loop: str) -> None:
+    message = os.urandom(2**20) * 16
+    with echo_server(loop) as (_, address), client(address) as sock, ThreadPoolExecutor() as pool:
+        sending = pool.submit(send_and_finish, message, sock)
+        assert received(sock) == message
+        sending.result()
+
+
+@on_each_loop
+def test_the_echo_server_survives_clients_that_reset(loop: str) -> None:
+    with echo_server(loop) as (program, address), client(address) as witness:
+        assert echo_of(b"hello", witness) == b"hello"
+        alone = program.descriptors()
+        for _ in range(20):
+            reset(client(address))
+        talker, flooder = client(address), client(address)
+        assert echo_of(b"some", talker) == b"some"
+        send_unread(flooder)
+        reset(talker)
+        reset(flooder)
+        assert echo_of(b"me too?", witness) == b"me too?"
+        wait_for(lambda: program.descriptors() == alone)
+    assert program.printed.count("is gone: [Errno 104] Connection reset by peer\n") == 22
+
+
+@on_each_loop
+def test_the_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(loop: str) -> None:
+    with running("echo_server.py", "127.0.0.1", 0, first=loop) as program:
+        address = program.address()
+        with client(address) as idle, client(address) as served, client(address) as flooder:
+            assert echo_of(b"hello", served) == b"hello"
+            send_unread(flooder)
+            assert program.interrupt() == (0, f"listening on {address}\n", "")
+            assert received(idle) == received(served) == b""
+
+
+@on_each_loop
+def test_the_echo_server_outlives_a_lack_of_descriptors(loop: str) -> None:
+    with echo_server(loop) as (program, address), ExitStack() as stack:
+        few = program.descriptors() + 3
+        resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (few, few))
+        socks = [stack.enter_context(client(address)) for _ in range(8)]
+        for sock in socks:
+            with sock:
+                assert echo_of(b"at last", sock) == b"at last"
+    assert "cannot accept: [Errno 24] Too many open files" in program.printed
+
+
+def test_the_echo_server_says_which_address_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        code, printed, complaint = run("echo_server.py", *address)
+        assert (code, printed) == (1, "")
+        assert f"(while attempting to bind on address {address!r})" in complaint
+
+
+# --- the echo client ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", ["", "na\xefve \u2603", "x" * 100_000])
+def test_the_echo_client_sends_the_message_it_is_given(message: str) -> None:
+    with running("echo_server.py", "127.0.0.1", 0) as program:
+        assert run("echo_client.py", *program.address(), message) == (0, message + "\n", "")
+
+
+def test_the_echo_client_fails_where_nobody_listens(taken: Address) -> None:
+    code, printed, complaint = run("echo_client.py", *taken)
+    assert (code, printed) == (1, "")
+    assert complaint.endswith("ConnectionRefusedError: [Errno 111] Connection refused\n")

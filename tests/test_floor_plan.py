@@ -1,0 +1,153 @@
+"""The floor plan of the house, read from the syntax tree.
+
+A file imports only from floors below its own; what it imports besides is the stdlib.
+Imports stand at the top, where they can be seen.  The wait loop stands once: each place
+that handles "would block" has its reason here.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aiosock
+import aiosock_sync
+
+# From the ground up; on one floor nobody imports his neighbour.
+FLOORS = [
+    {"aiosock._constants", "aiosock._deadline"},
+    {"aiosock._readiness"},
+    {"aiosock._operations", "aiosock._names"},
+    {"aiosock._socket"},
+    {"aiosock._constructors"},
+    {"aiosock._run"},
+    {"aiosock"},
+    {"aiosock._demo"},
+    {"aiosock.__main__"},
+    {"aiosock_sync"},
+]
+
+WOULD_BLOCK = {
+    "aiosock._readiness.Direction.complete": "this is the wait loop",
+    "aiosock._socket.socket.sendall": "the first piece is nearly always all there is; "
+    "no object that keeps count is made before it was not",
+}
+
+HIDDEN_IMPORTS = {"aiosock._run.fastest_loop": "uvloop is imported when a loop is made"}
+IMPORTERS = ("__import__", "import_module", "importlib.import_module")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_name(file: Path) -> str:
+    package = file.parent.name
+    return package if file.stem == "__init__" else f"{package}.{file.stem}"
+
+
+PACKAGES = [Path(package.__path__[0]) for package in (aiosock, aiosock_sync)]
+FILES = {module_name(file): file for folder in PACKAGES for file in sorted(folder.glob("*.py"))}
+TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+each_module = pytest.mark.parametrize("module", TREES)
+
+
+def imported(module: str, tree: ast.AST) -> Iterator[str]:
+    """The full names of the modules that a tree imports at run time."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from imported_from(module, node)
+        elif not is_for_type_checkers(node):
+            yield from imported(module, node)
+
+
+def imported_from(module: str, node: ast.ImportFrom) -> Iterator[str]:
+    package = module.partition(".")[0]
+    source = ".".join(filter(None, [package if node.level else "", node.module]))
+    for alias in node.names:
+        inner = f"{source}.{alias.name}"
+        yield inner if inner in FILES else source
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def within(name: str, tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every node, with the qualified name of the function or class that it stands in."""
+    for node in ast.iter_child_nodes(tree):
+        inner = f"{name}.{node.name}" if isinstance(node, Function | ast.ClassDef) else name
+        yield inner, node
+        yield from within(inner, node)
+
+
+def everywhere() -> Iterator[tuple[str, ast.AST]]:
+    for module, tree in TREES.items():
+        yield from within(module, tree)
+
+
+def handled(node: ast.AST) -> ast.expr | None:
+    """What an ``except`` or a ``suppress`` names."""
+    if isinstance(node, ast.ExceptHandler):
+        return node.type
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+        return ast.Tuple(node.args)
+    return None
+
+
+@each_module
+def test_a_file_has_a_floor(module: str) -> None:
+    assert module in FLOOR
+
+
+@each_module
+def test_a_file_imports_from_floors_below_its_own(module: str) -> None:
+    for name in imported(module, TREES[module]):
+        if name.partition(".")[0] in ("aiosock", "aiosock_sync"):
+            assert FLOOR[name] < FLOOR[module], name
+        else:
+            assert name.partition(".")[0] in sys.stdlib_module_names, name
+
+
+@each_module
+def test_a_file_opens_with_what_it_is(module: str) -> None:
+    described = ast.get_docstring(TREES[module])
+    assert described
+    assert described.splitlines()[0].endswith((".", "``."))
+
+
+def test_the_roof_names_every_file_in_order() -> None:
+    shown = [
+        line.split()[0]
+        for line in (aiosock.__doc__ or "").splitlines()
+        if line[:5] == " " * 4 + "_"
+    ]
+    rooms = [f"aiosock.{name}" for name in shown]
+    assert set(rooms) == {name for name in FILES if name.startswith("aiosock.")}
+    assert rooms == sorted(rooms, key=FLOOR.__getitem__)
+
+
+def test_nothing_is_imported_inside_a_function() -> None:
+    places = {
+        place
+        for place, node in everywhere()
+        if isinstance(node, Function)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+        or (isinstance(inner, ast.Call) and ast.unparse(inner.func) in IMPORTERS)
+    }
+    assert places == set(HIDDEN_IMPORTS)
+
+
+def test_would_block_is_handled_only_where_there_is_a_reason() -> None:
+    places = {
+        place
+        for place, node in everywhere()
+        if (types := handled(node)) is not None
+        if "BlockingIOError" in ast.unparse(types)
+    }
+    assert places == set(WOULD_BLOCK)

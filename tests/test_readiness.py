@@ -1,0 +1,1003 @@
+"""How tasks wait for a socket: in which order, on which loop, until when, and at what cost.
+
+Several tasks may wait for one socket; each is served, the first comer first, one whole
+operation after the other.  Whoever ends the wait (a close, a detach, a shutdown, an error
+in the kernel) wakes all of them.  A registration with the loop is kept from one wait to
+the next, is gone before its descriptor is, and holds no socket alive.
+
+What the stdlib's blocking calls do in threads is asked of both; orders, cancellations
+and loops are our own.  Two decisions differ from the stdlib: a close wakes whoever
+waits, with EBADF (the stdlib leaves them asleep), and two `sendall` never mix their
+bytes.  One is our own: a waiting task whose last name was dropped is kept alive by its
+wait, and its socket with it, until the data arrives or the loop closes.
+"""
+
+import asyncio
+import errno
+import gc
+import io
+import os
+import resource
+import socket as _stdlib
+import struct
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from conftest import LOOPS
+from faces import AIOSOCK, Face
+
+import aiosock
+
+HELLO = b"hello"
+SMALL = 4096
+
+
+@pytest.fixture
+def ours() -> Iterator[Face]:
+    """aiosock alone."""
+    with AIOSOCK.closing():
+        yield AIOSOCK
+
+
+async def turns(count: int = 4) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def waiting(*calls: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
+    """Tasks that wait, in the order given."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    await turns()
+    assert not any(task.done() for task in tasks)
+    return tasks
+
+
+async def fill(sock: Any) -> int:
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += await sock.send(b"." * SMALL, _stdlib.MSG_DONTWAIT)
+    return sent
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# --- several tasks, one socket --------------------------------------------------------
+
+
+async def test_readers_are_served_in_the_order_of_their_coming(ours: Face) -> None:
+    one, other = ours.socketpair()
+    readers = await waiting(*(one.recv(1) for _ in range(5)))
+    for piece in (b"a", b"bc", b"de"):
+        await other.sendall(piece)
+        await turns()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*readers) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+async def test_a_reader_who_comes_late_does_not_jump_the_line(ours: Face) -> None:
+    one, other = ours.socketpair()
+    (first,) = await waiting(one.recv(1))
+    await other.sendall(b"ab")
+    second = asyncio.create_task(one.recv(1))
+    async with asyncio.timeout(5):
+        assert (await first, await second) == (b"a", b"b")
+
+
+async def test_two_readers_are_both_served(net: Face) -> None:
+    one, other = net.socketpair()
+    readers = [asyncio.create_task(one.recv(1)) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    await other.sendall(b"a")
+    await other.sendall(b"b")
+    async with asyncio.timeout(5):
+        assert sorted(await asyncio.gather(*readers)) == [b"a", b"b"]
+
+
+async def test_three_accepts_get_a_connection_each(net: Face) -> None:
+    listener = await net.listener()
+    accepting = [asyncio.create_task(listener.accept()) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    clients = [net.socket() for _ in accepting]
+    for client in clients:
+        await client.connect(listener.getsockname())
+    async with asyncio.timeout(5):
+        accepted = await asyncio.gather(*accepting)
+    assert {address for _, address in accepted} == {client.getsockname() for client in clients}
+    for conn, _ in accepted:
+        net.keep(conn)
+
+
+async def test_accepts_are_served_in_the_order_of_their_coming(ours: Face) -> None:
+    listener = await ours.listener()
+    accepting = await waiting(*(listener.accept() for _ in range(3)))
+    for task in accepting:
+        client = ours.socket()
+        await client.connect(listener.getsockname())
+        async with asyncio.timeout(5):
+            conn, address = await task
+        ours.keep(conn)
+        assert address == client.getsockname()
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_who_leaves_the_line_leaves_the_others_in_order(place: int, ours: Face) -> None:
+    one, other = ours.socketpair()
+    readers = await waiting(*(one.recv(1) for _ in range(4)))
+    await cancelled(readers.pop(place))
+    await other.sendall(b"abc")
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*readers) == [b"a", b"b", b"c"]
+
+
+async def test_the_first_leaves_in_the_turn_in_which_he_is_woken(ours: Face) -> None:
+    one, other = ours.socketpair()
+    for late in range(5):
+        first, second = await waiting(one.recv(1), one.recv(1))
+        await other.sendall(b"a")
+        await turns(late)
+        first.cancel()
+        await asyncio.wait([first])
+        got = b"" if first.cancelled() else await first
+        await other.sendall(b"b"[: len(got)])
+        async with asyncio.timeout(5):
+            assert got + await second in (b"a", b"ab")
+
+
+@pytest.mark.parametrize("place", range(2))
+async def test_a_waiter_whose_time_is_over_leaves_the_line(place: int, ours: Face) -> None:
+    one, other = ours.socketpair()
+    readers = []
+    for number in range(2):
+        one.settimeout(0.02 if number == place else None)
+        readers += await waiting(one.recv(1))
+    with pytest.raises(TimeoutError, match="^timed out$"):
+        await readers.pop(place)
+    await other.sendall(b"a")
+    async with asyncio.timeout(5):
+        assert await readers[0] == b"a"
+
+
+WRONG: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "recv": lambda s: s.recv("many"),
+    "recv_into": lambda s: s.recv_into(b"constant"),
+    "recvfrom": lambda s: s.recvfrom(1.5),
+    "recvmsg": lambda s: s.recvmsg(None),
+    "recvmsg_into": lambda s: s.recvmsg_into([b"constant"]),
+    "send": lambda s: s.send("text"),
+    "sendall": lambda s: s.sendall("text"),
+    "sendmsg": lambda s: s.sendmsg(["text"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_wrong_call_behind_a_waiting_one_is_refused_at_once(name: str, net: Face) -> None:
+    one, other = net.socketpair()
+    await fill(one)
+    others = [asyncio.create_task(call) for call in (one.recv(1), one.sendall(HELLO))]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        with pytest.raises(TypeError):
+            await WRONG[name](one)
+    other.close()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def test_both_directions_at_once_through_tiny_buffers(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    for sock in (one, other):
+        sock.setsockopt(net.SOL_SOCKET, net.SO_SNDBUF, SMALL)
+    data = os.urandom(8 * 2**20)
+
+    async def receive(sock: Any) -> bytes:
+        got = bytearray()
+        while len(got) < len(data):
+            got += await sock.recv(2**16)
+        return bytes(got)
+
+    async with asyncio.timeout(20):
+        *_, got, got_back = await asyncio.gather(
+            one.sendall(data), other.sendall(data), receive(other), receive(one)
+        )
+    assert got == data
+    assert got_back == data
+
+
+def argument(send: str, data: bytes) -> Any:
+    return {"sendmsg": [data], "sendfile": io.BytesIO(data)}.get(send, data)
+
+
+@pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])
+async def test_two_long_sends_do_not_mix(send: str, ours: Face) -> None:
+    one, other = ours.socketpair()
+    one.setsockopt(ours.SOL_SOCKET, ours.SO_SNDBUF, SMALL)
+    pieces = [letter * 200_000 for letter in (b"A", b"B", b"C")]
+    sending = await waiting(*(getattr(one, send)(argument(send, piece)) for piece in pieces))
+    got = bytearray()
+    async with asyncio.timeout(10):
+        while len(got) < 600_000:
+            got += await other.recv(10_000)
+        await asyncio.gather(*sending)
+    assert bytes(got) == b"".join(pieces)
+
+
+async def test_a_reader_who_leaves_does_not_disarm_a_writer(ours: Face) -> None:
+    one, other = ours.socketpair()
+    await fill(one)
+    reading, sending = await waiting(one.recv(1), one.sendall(HELLO))
+    await cancelled(reading)
+    await other.recv(2**20)
+    async with asyncio.timeout(5):
+        await sending
+    (reading,) = await waiting(one.recv(5))
+    await fill(one)
+    (sending,) = await waiting(one.sendall(HELLO))
+    await cancelled(sending)
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await reading == HELLO
+
+
+# --- the end of the socket while tasks wait -------------------------------------------
+
+
+async def nowhere(ours: Face) -> Any:
+    """The address of a listener that answers nobody: its queue is full."""
+    listener = await ours.listener()
+    listener.listen(0)
+    for _ in range(2):
+        client = ours.socket()
+        client.setblocking(False)
+        assert await client.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+    return listener.getsockname()
+
+
+async def reading(ours: Face) -> Any:
+    one, _ = ours.socketpair()
+    return one
+
+
+async def full(ours: Face) -> Any:
+    one, _ = ours.socketpair()
+    await fill(one)
+    return one
+
+
+async def full_datagrams(ours: Face) -> Any:
+    one, _ = ours.socketpair(_stdlib.AF_UNIX, _stdlib.SOCK_DGRAM)
+    await fill(one)
+    return one
+
+
+WAITS: dict[str, tuple[Callable[[Face], Awaitable[Any]], Callable[[Any], Any]]] = {
+    "recv": (reading, lambda s: s.recv(1)),
+    "recv_into": (reading, lambda s: s.recv_into(bytearray(1))),
+    "recvfrom": (reading, lambda s: s.recvfrom(1)),
+    "recvmsg": (reading, lambda s: s.recvmsg(1)),
+    "recv all": (reading, lambda s: s.recv(2, int(_stdlib.MSG_WAITALL))),
+    "wait_readable": (reading, lambda s: s.wait_readable()),
+    "accept": (Face.listener, lambda s: s.accept()),
+    "send": (full, lambda s: s.send(HELLO)),
+    "sendall": (full, lambda s: s.sendall(HELLO)),
+    "sendmsg": (full, lambda s: s.sendmsg([HELLO])),
+    "sendfile": (full, lambda s: s.sendfile(io.BytesIO(HELLO))),
+    "wait_writable": (full, lambda s: s.wait_writable()),
+    "send a datagram": (full_datagrams, lambda s: s.send(HELLO)),
+}
+ENDS: dict[str, Callable[[Any], int | None]] = {
+    "close": lambda sock: sock.close(),
+    "detach": lambda sock: int(sock.detach()),
+}
+
+
+@contextmanager
+def ended(end: str, sock: Any) -> Iterator[None]:
+    detached = ENDS[end](sock)
+    try:
+        yield
+    finally:
+        if detached is not None:
+            os.close(detached)
+
+
+async def all_told_so(tasks: list[asyncio.Task[Any]]) -> None:
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in outcomes:
+        assert isinstance(error, OSError)
+        assert error.args == (errno.EBADF, os.strerror(errno.EBADF))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", WAITS)
+async def test_the_end_wakes_everybody(name: str, end: str, ours: Face) -> None:
+    make, call = WAITS[name]
+    sock = await make(ours)
+    tasks = []
+    for timeout in (None, 30.0, None):
+        sock.settimeout(timeout)
+        tasks += await waiting(call(sock))
+    with ended(end, sock):
+        assert sock.fileno() == -1
+        await all_told_so(tasks)
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_the_end_wakes_who_connects(end: str, ours: Face) -> None:
+    address = await nowhere(ours)
+    sock = ours.socket()
+    (connecting,) = await waiting(sock.connect(address))
+    with ended(end, sock):
+        await all_told_so([connecting])
+
+
+async def test_the_end_in_the_turn_of_the_event_takes_nothing(ours: Face) -> None:
+    for late in range(5):
+        one, other = ours.socketpair()
+        (task,) = await waiting(one.recv(5))
+        await other.sendall(HELLO)
+        await turns(late)
+        fd = one.detach()
+        await asyncio.wait([task])
+        error = task.exception()
+        with _stdlib.socket(fileno=fd) as rest:
+            rest.setblocking(False)
+            got = task.result() if error is None else rest.recv(5)
+        assert got == HELLO
+        assert error is None or isinstance(error, OSError)
+
+
+async def test_a_close_under_a_waiting_task_reaches_the_peer_at_once(ours: Face) -> None:
+    one, other = await ours.tcp_pair()
+    (task,) = await waiting(one.recv(1))
+    one.close()
+    other.setblocking(False)
+    assert await other.recv(1) == b""  # the loop had no turn meanwhile
+    await all_told_so([task])
+
+
+@pytest.mark.parametrize("how", ["SHUT_RD", "SHUT_RDWR"])
+async def test_a_shutdown_wakes_readers_with_the_end_of_the_stream(how: str, net: Face) -> None:
+    one, _ = await net.tcp_pair()
+    readers = [asyncio.create_task(one.recv(1)) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    one.shutdown(getattr(net, how))
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*readers) == [b"", b""]
+
+
+@pytest.mark.parametrize("how", ["SHUT_WR", "SHUT_RDWR"])
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_a_shutdown_wakes_writers_with_a_broken_pipe(kind: str, how: str, net: Face) -> None:
+    """On AF_UNIX the kernel reports nothing to a loop when only this half is shut."""
+    one, _ = net.socketpair() if kind == "unix" else await net.tcp_pair()
+    await fill(one)
+    sending = [asyncio.create_task(one.sendall(HELLO)) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    one.shutdown(getattr(net, how))
+    async with asyncio.timeout(2):
+        errors = await asyncio.gather(*sending, return_exceptions=True)
+    assert [(type(error), str(error)) for error in errors] == [
+        (BrokenPipeError, "[Errno 32] Broken pipe")
+    ] * 2
+
+
+async def test_a_shutdown_of_a_listener_wakes_accept(net: Face) -> None:
+    listener = await net.listener()
+    accepting = asyncio.create_task(listener.accept())
+    await asyncio.sleep(0.02)
+    listener.shutdown(net.SHUT_RDWR)
+    async with asyncio.timeout(5):
+        with pytest.raises(OSError, match="Invalid argument") as refused:
+            await accepting
+    assert refused.value.errno == errno.EINVAL
+
+
+async def test_a_shutdown_wakes_who_connects(net: Face) -> None:
+    address = await nowhere(net)
+    sock = net.socket()
+    connecting = asyncio.create_task(sock.connect(address))
+    await asyncio.sleep(0.02)
+    with suppress(OSError):
+        sock.shutdown(net.SHUT_RDWR)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionResetError):
+            await connecting
+
+
+# --- descriptors that come back -------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["reading", "writing"])
+async def test_the_next_socket_with_the_number_waits_and_wakes(direction: str, ours: Face) -> None:
+    for _ in range(5):
+        old, _ = ours.socketpair()
+        number = old.fileno()
+        await fill(old)
+        tasks = await waiting(old.recv(1), old.sendall(HELLO))
+        old.close()
+        one, other = ours.socketpair()
+        assert one.fileno() == number
+        if direction == "writing":
+            await fill(one)
+            (task,) = await waiting(one.sendall(HELLO))
+            await other.recv(2**20)
+        else:
+            (task,) = await waiting(one.recv(5))
+            await other.sendall(HELLO)
+        async with asyncio.timeout(5):
+            assert await task in (HELLO, None)
+        await all_told_so(tasks)
+        other.close()
+
+
+@pytest.mark.parametrize("ending", ["close", "cancel", "detach"])
+async def test_duplicates_wait_each_for_itself(ending: str, ours: Face) -> None:
+    one, other = ours.socketpair()
+    twin = ours.keep(one.dup())
+    mine, his = await waiting(one.recv(1), twin.recv(1))
+    detached = []
+    if ending == "cancel":
+        mine.cancel()
+    elif ending == "close":
+        one.close()
+    else:
+        detached.append(one.detach())
+    await asyncio.wait([mine])
+    assert not his.done()
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await his == b"h"
+        assert await twin.recv(10) == b"ello"
+    for fd in detached:
+        os.close(fd)
+
+
+async def test_a_detached_descriptor_waits_on_in_a_new_socket(ours: Face) -> None:
+    one, other = ours.socketpair()
+    (task,) = await waiting(one.recv(1))
+    again = ours.socket(fileno=one.detach())
+    await all_told_so([task])
+    (task,) = await waiting(again.recv(5))
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await task == HELLO
+
+
+async def test_a_detached_descriptor_serves_a_new_socket_before_the_old_task_has_run(
+    ours: Face,
+) -> None:
+    one, other = ours.socketpair()
+    old = await waiting(one.recv(1), one.recv(1))
+    again = ours.socket(fileno=one.detach())
+    task = asyncio.create_task(again.recv(5))
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await task == HELLO
+    await all_told_so(old)
+
+
+# --- what is kept alive, and what is not ----------------------------------------------
+
+
+async def test_a_waiting_task_is_kept_alive_by_its_wait(ours: Face) -> None:
+    got: list[bytes] = []
+
+    async def read_one(sock: aiosock.socket) -> None:
+        with sock:
+            got.append(await sock.recv(5))
+
+    one, other = aiosock.socketpair()
+    ours.keep(other)
+    known = weakref.ref(one)
+    dropped = asyncio.create_task(read_one(one))
+    await turns()
+    del one, dropped
+    gc.collect()
+    assert known() is not None
+    await other.sendall(HELLO)
+    await turns()
+    assert got == [HELLO]
+    gc.collect()
+    assert known() is None
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_closing_the_loop_frees_who_waits(loop_name: str) -> None:
+    """A task left behind is destroyed with its loop, and its socket closes."""
+    loop = LOOPS[loop_name]()
+    loop.set_exception_handler(lambda loop, context: None)  # "Task was destroyed"
+    one, other = aiosock.socketpair()
+    known = weakref.ref(one)
+
+    async def leave_behind(sock: aiosock.socket) -> None:
+        asyncio.create_task(sock.recv(1))  # noqa: RUF006  # that nobody keeps it is what is tested
+        await turns()
+
+    loop.run_until_complete(leave_behind(one))
+    del one
+    loop.close()
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        gc.collect()
+    assert known() is None
+    other.close()
+
+
+async def test_an_idle_socket_closes_when_its_last_name_goes(ours: Face) -> None:
+    """Also with a registration that was kept."""
+    one, other = aiosock.socketpair()
+    ours.keep(other)
+    (task,) = await waiting(one.recv(5))
+    await other.sendall(HELLO)
+    assert await task == HELLO
+    del task
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del one
+    other.settimeout(5)
+    assert await other.recv(1) == b""
+
+
+async def time_out(sock: aiosock.socket) -> None:
+    sock.settimeout(0.001)
+    await sock.recv(1)
+
+
+async def be_cancelled(sock: aiosock.socket) -> None:
+    async with asyncio.timeout(0.001):
+        await sock.recv(1)
+
+
+async def fail(sock: aiosock.socket) -> None:
+    await sock.connect("/nonexistent/socket")
+
+
+async def stall(sock: aiosock.socket) -> None:
+    await fill(sock)
+    sock.settimeout(0.001)
+    await sock.sendall(HELLO)
+
+
+async def be_refused(sock: aiosock.socket) -> None:
+    sock.setblocking(False)
+    await sock.recv(1)
+
+
+@pytest.mark.parametrize("act", [time_out, be_cancelled, fail, stall, be_refused])
+async def test_no_cycle_keeps_a_socket_after_a_failure(
+    act: Callable[[aiosock.socket], Awaitable[None]],
+) -> None:
+    one, other = aiosock.socketpair()
+    known = weakref.ref(one)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(OSError):
+            await act(one)
+        one.close()
+        del one
+        await turns()
+        assert known() is None
+    finally:
+        gc.enable()
+        other.close()
+
+
+# --- the registration with the loop ---------------------------------------------------
+
+
+class Registrations:
+    """Counts what a loop is asked to watch; `left` is what it watches now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: Counter[str] = Counter()
+        self.left: set[tuple[str, Any]] = set()
+        loop = asyncio.get_running_loop()
+        for kind in ("reader", "writer"):
+            for verb in ("add", "remove"):
+                monkeypatch.setattr(loop, f"{verb}_{kind}", self._counting(loop, verb, kind))
+
+    def _counting(self, loop: Any, verb: str, kind: str) -> Callable[..., Any]:
+        original = getattr(loop, f"{verb}_{kind}")
+
+        def counting(fd: int, *args: Any) -> Any:
+            assert type(fd) is int  # a loop may hold on to a socket that it is given
+            self.calls[f"{verb}_{kind}"] += 1
+            (self.left.add if verb == "add" else self.left.discard)((kind, fd))
+            return original(fd, *args)
+
+        return counting
+
+
+@pytest.fixture
+async def registrations(monkeypatch: pytest.MonkeyPatch) -> Registrations:
+    return Registrations(monkeypatch)
+
+
+async def test_a_registration_is_kept_over_many_waits(
+    registrations: Registrations, ours: Face
+) -> None:
+    one, other = await ours.tcp_pair()
+    registrations.calls.clear()
+
+    async def echo() -> None:
+        while data := await other.recv(100):
+            await other.sendall(data)
+
+    echoing = asyncio.create_task(echo())
+    for _ in range(100):
+        await one.sendall(HELLO)
+        assert await one.recv(100) == HELLO
+    assert registrations.calls["add_reader"] <= 2
+    assert registrations.calls["remove_reader"] == registrations.calls["add_writer"] == 0
+    one.close()
+    await echoing
+    other.close()
+    assert registrations.left == set()
+
+
+@pytest.mark.parametrize("name", [name for name in WAITS if "datagram" not in name])
+async def test_no_registration_is_left_when_nobody_waits_after_a_cancel(
+    name: str, registrations: Registrations, ours: Face
+) -> None:
+    make, call = WAITS[name]
+    sock = await make(ours)
+    first, second = await waiting(call(sock), call(sock))
+    await cancelled(first)
+    assert len(registrations.left) == 1
+    await cancelled(second)
+    assert registrations.left == set()
+
+
+async def test_no_registration_is_left_after_a_cancelled_connect(
+    registrations: Registrations, ours: Face
+) -> None:
+    address = await nowhere(ours)
+    sock = ours.socket()
+    (task,) = await waiting(sock.connect(address))
+    assert registrations.left == {("writer", sock.fileno())}
+    await cancelled(task)
+    assert registrations.left == set()
+
+
+async def test_no_registration_is_left_after_a_timeout(
+    registrations: Registrations, ours: Face
+) -> None:
+    one, _ = ours.socketpair()
+    one.settimeout(0.001)
+    with pytest.raises(TimeoutError):
+        await one.recv(1)
+    assert registrations.left == set()
+
+
+async def test_data_that_nobody_wants_does_not_spin_the_loop(
+    registrations: Registrations, ours: Face
+) -> None:
+    """An event that finds nobody waiting takes the registration off."""
+    one, other = ours.socketpair()
+    (task,) = await waiting(one.recv(1))
+    await other.sendall(HELLO)
+    assert await task == b"h"
+    await turns(10)
+    assert registrations.left == set()
+    assert await one.recv(10) == b"ello"
+    (task,) = await waiting(one.recv(10))
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await task == HELLO
+
+
+# --- errors that the kernel reports ---------------------------------------------------
+
+
+async def udp_pair(net: Face) -> tuple[Any, Any]:
+    """Two UDP sockets; the first is connected to the second, which is not yet bound."""
+    one, other = (net.socket(net.AF_INET, net.SOCK_DGRAM) for _ in range(2))
+    await other.bind(("127.0.0.1", 0))
+    await one.connect(other.getsockname())
+    return one, other
+
+
+async def test_a_refused_datagram_wakes_a_reader_and_later_data_still_comes(net: Face) -> None:
+    one, other = await udp_pair(net)
+    address = other.getsockname()
+    other.close()
+    for _ in range(3):
+        task = asyncio.create_task(one.recv(100))
+        await asyncio.sleep(0.02)
+        await one.send(HELLO)
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionRefusedError, match="^\\[Errno 111\\]"):
+                await task
+    other = net.socket(net.AF_INET, net.SOCK_DGRAM)
+    await other.bind(address)
+    task = asyncio.create_task(one.recv(100))
+    await asyncio.sleep(0.02)
+    await other.sendto(HELLO, one.getsockname())
+    async with asyncio.timeout(5):
+        assert await task == HELLO
+
+
+async def test_a_refusal_that_one_reader_takes_leaves_the_next_one_listening(ours: Face) -> None:
+    one, other = await udp_pair(ours)
+    address = other.getsockname()
+    other.close()
+    first, second = await waiting(one.recv(100), one.recv(100))
+    await one.send(HELLO)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionRefusedError):
+            await first
+    other = ours.socket(ours.AF_INET, ours.SOCK_DGRAM)
+    await other.bind(address)
+    await turns()
+    await other.sendto(HELLO, one.getsockname())
+    async with asyncio.timeout(5):
+        assert await second == HELLO
+
+
+async def test_a_refusal_that_a_sender_takes_leaves_the_reader_listening(ours: Face) -> None:
+    one, other = await udp_pair(ours)
+    address = other.getsockname()
+    other.close()
+    (task,) = await waiting(one.recv(100))
+    await one.send(HELLO)
+    with suppress(ConnectionRefusedError):
+        await one.send(HELLO)  # takes the error before the loop looks
+    other = ours.socket(ours.AF_INET, ours.SOCK_DGRAM)
+    await other.bind(address)
+    await turns()
+    await other.sendto(HELLO, one.getsockname())
+    async with asyncio.timeout(5):
+        if not task.done() or task.exception() is None:
+            assert await task == HELLO
+        else:
+            assert await one.recv(100) == HELLO
+
+
+async def test_data_before_a_reset_comes_first_and_the_error_once(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    task = asyncio.create_task(one.recv(3))
+    await asyncio.sleep(0.02)
+    await other.sendall(HELLO)
+    other.setsockopt(net.SOL_SOCKET, net.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    async with asyncio.timeout(5):
+        assert await task == b"hel"
+        assert await one.recv(100) == b"lo"
+        with pytest.raises(ConnectionResetError, match="^\\[Errno 104\\]"):
+            await one.recv(100)
+        assert await one.recv(100) == b""
+
+
+@pytest.mark.skipif(not hasattr(_stdlib, "MSG_ERRQUEUE"), reason="an error queue is Linux's")
+async def test_an_entry_in_the_error_queue_does_not_deafen_a_reader(ours: Face) -> None:
+    one, other = await udp_pair(ours)
+    address = other.getsockname()
+    ip_recverr = 11
+    one.setsockopt(ours.IPPROTO_IP, ip_recverr, 1)
+    other.close()
+    (task,) = await waiting(one.recv(100))
+    await one.send(HELLO)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionRefusedError):
+            await task
+    other = ours.socket(ours.AF_INET, ours.SOCK_DGRAM)
+    await other.bind(address)
+    (task,) = await waiting(one.recv(100))
+    await other.sendto(HELLO, one.getsockname())
+    async with asyncio.timeout(5):
+        assert await task == HELLO
+    data, ancdata, flags, _ = await one.recvmsg(100, 512, _stdlib.MSG_ERRQUEUE)
+    assert (data, flags & _stdlib.MSG_ERRQUEUE) == (HELLO, _stdlib.MSG_ERRQUEUE)
+    assert ancdata[0][:2] == (_stdlib.IPPROTO_IP, ip_recverr)
+
+
+async def test_a_reset_wakes_readers_and_writers(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    await fill(one)
+    tasks = [asyncio.create_task(call) for call in (one.recv(1), one.sendall(HELLO))]
+    await asyncio.sleep(0.02)
+    other.close()  # with data unread: the kernel sends a reset
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = {type(error) for error in errors if isinstance(error, OSError)}
+    assert ConnectionResetError in kinds
+    assert kinds <= {ConnectionResetError, BrokenPipeError}
+
+
+async def test_accept_without_a_descriptor_to_spare_raises_and_keeps_the_connection(
+    net: Face,
+) -> None:
+    listener = await net.listener()
+    client = net.socket()
+    await client.connect(listener.getsockname())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as refused:
+            await listener.accept()
+        assert refused.value.errno == errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    async with asyncio.timeout(5):
+        conn, address = await listener.accept()
+    net.keep(conn)
+    assert address == client.getsockname()
+
+
+# --- turns of the loop ----------------------------------------------------------------
+
+
+async def always(call: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        await call()
+
+
+async def flow(ours: Face, kind: str) -> Callable[[], Awaitable[Any]]:
+    """A call that never has to wait."""
+    one, other = ours.socketpair(_stdlib.AF_UNIX, getattr(_stdlib, f"SOCK_{kind.split()[0]}"))
+
+    async def both_ways() -> None:
+        await one.send(b"x")
+        await other.recv(1)
+
+    async def peek() -> None:
+        await other.recv(1, int(_stdlib.MSG_PEEK))
+
+    async def both_ways_all() -> None:
+        await one.sendall(b"x")
+        await other.recv(1)
+
+    async def to_nobody() -> None:
+        await sender.sendto(b"x", nobody.getsockname())
+
+    await one.send(b"x")
+    sender, nobody = (ours.socket(ours.AF_INET, ours.SOCK_DGRAM) for _ in range(2))
+    await nobody.bind(("127.0.0.1", 0))
+    what = kind.partition(" ")[2]
+    calls = {"recv": peek, "send": to_nobody, "both": both_ways, "sendall": both_ways_all}
+    return calls[what]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["STREAM recv", "STREAM both", "STREAM sendall", "DGRAM recv", "DGRAM both", "DGRAM send"],
+)
+async def test_a_socket_that_is_always_ready_lets_others_run(kind: str, ours: Face) -> None:
+    busy = asyncio.create_task(always(await flow(ours, kind)))
+    begin = time.monotonic()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert time.monotonic() - begin < 5
+    busy.cancel()
+    await asyncio.wait([busy])
+    assert busy.cancelled()
+
+
+NEVER_WAITING: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {
+    "recv": lambda s: s.recv(1),
+    "recv_into": lambda s: s.recv_into(bytearray(1)),
+    "recvfrom": lambda s: s.recvfrom(1),
+    "recvmsg": lambda s: s.recvmsg(1),
+    "send": lambda s: s.send(HELLO),
+    "sendall": lambda s: s.sendall(HELLO),
+    "sendmsg": lambda s: s.sendmsg([HELLO]),
+    "wait_readable": lambda s: s.wait_readable(),
+    "wait_writable": lambda s: s.wait_writable(),
+}
+
+
+def by_hand(call: Coroutine[Any, Any, Any]) -> Any:
+    """The outcome of a call that never gives way; no loop is there to help it."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        return done.value
+    finally:
+        call.close()
+    raise AssertionError("it gave way to the loop")
+
+
+@pytest.mark.parametrize("name", NEVER_WAITING)
+async def test_non_blocking_mode_never_enters_the_loop(name: str, ours: Face) -> None:
+    one, _ = ours.socketpair()
+    await fill(one)
+    one.setblocking(False)
+    for _ in range(200):
+        with pytest.raises(BlockingIOError, match="^\\[Errno 11\\]"):
+            by_hand(NEVER_WAITING[name](one))
+
+
+async def test_non_blocking_calls_that_succeed_never_enter_the_loop(ours: Face) -> None:
+    one, other = ours.socketpair()
+    for sock in (one, other):
+        sock.setblocking(False)
+    for _ in range(200):
+        assert by_hand(one.send(HELLO)) == 5
+        assert by_hand(other.recv(100)) == HELLO
+        by_hand(other.sendall(HELLO))
+        assert by_hand(one.recv_into(bytearray(5))) == 5
+    listener = await ours.listener()
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        by_hand(listener.accept())
+
+
+def test_a_non_blocking_socket_needs_no_loop() -> None:
+    one, other = aiosock.socketpair()
+    with one, other:
+        one.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            by_hand(one.recv(1))
+        assert by_hand(other.send(HELLO)) == 5
+        assert by_hand(one.recv(100)) == HELLO
+
+
+# --- loops of several threads ---------------------------------------------------------
+
+
+def in_another_thread(loop_name: str, main: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+    def run() -> Any:
+        with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+            return runner.run(main)
+
+    return asyncio.to_thread(run)
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+async def test_one_socket_waits_in_the_loops_of_two_threads(loop_name: str, ours: Face) -> None:
+    one, other = ours.socketpair()
+    here = asyncio.create_task(one.recv(1))
+    there = asyncio.ensure_future(in_another_thread(loop_name, one.recv(1)))
+    await asyncio.sleep(0.05)
+    await other.sendall(b"ab")
+    async with asyncio.timeout(5):
+        assert sorted(await asyncio.gather(here, there)) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+async def test_a_close_wakes_who_waits_in_another_thread(loop_name: str, ours: Face) -> None:
+    one, other = ours.socketpair()
+    begun = threading.Event()
+
+    async def read() -> Any:
+        begun.set()
+        with pytest.raises(OSError, match="Bad file descriptor") as told:
+            await one.recv(1)
+        return told.value.errno
+
+    there = asyncio.ensure_future(in_another_thread(loop_name, read()))
+    await asyncio.to_thread(begun.wait)
+    await asyncio.sleep(0.02)
+    one.close()
+    async with asyncio.timeout(5):
+        assert await there == errno.EBADF
+        other.settimeout(5)
+        assert await other.recv(1) == b""
+
+
+def test_a_socket_goes_from_one_loop_to_the_next() -> None:
+    one, other = aiosock.socketpair()
+
+    async def exchange() -> bytes:
+        task = asyncio.create_task(one.recv(100))
+        await turns()
+        await other.sendall(HELLO)
+        return await task
+
+    with one, other:
+        for make in (*LOOPS.values(), *LOOPS.values()):
+            with asyncio.Runner(loop_factory=make) as runner:
+                assert runner.run(exchange()) == HELLO
