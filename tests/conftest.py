@@ -11,6 +11,7 @@ import os
 import socket as _stdlib
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -67,14 +68,13 @@ async def net(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """No descriptor and no thread is left behind, and no default is changed."""
-    gc.collect()
     before, threads = open_descriptors(), threading.active_count()
     yield
-    for _ in range(100):
-        gc.collect()
+    for pause in (0, *[0.01] * 100):
         if open_descriptors() <= before and threading.active_count() <= threads:
             break
-        threading.Event().wait(0.01)
+        gc.collect()
+        time.sleep(pause)
     assert open_descriptors() <= before, "descriptors are left open"
     assert threading.active_count() <= threads, threading.enumerate()
     assert _stdlib.getdefaulttimeout() is None
