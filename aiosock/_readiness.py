@@ -84,7 +84,7 @@ class Line:
     The loop holds the line, and so whoever waits in it; the line holds no socket.
     """
 
-    __slots__ = ("_callback", "_fd", "_new_waiter", "drained", "loop", "queue")
+    __slots__ = ("_fd", "callback", "drained", "loop", "new_waiter", "queue")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -95,19 +95,8 @@ class Line:
         self.loop = loop
         self.queue: list[Waiter] = []
         self.drained = False
-        self._new_waiter: Callable[[], Waiter] = loop.create_future if loop else _no_waiter
-        self._callback: Callable[[], Any] = _never
-
-    def stand(self, waiter: Waiter | None) -> Waiter:
-        """A place at the end of the line; for one who stands there, his own again."""
-        if self._callback() is None:
-            self._register()
-        fresh = self._new_waiter()
-        if waiter is None:
-            self.queue.append(fresh)
-        else:
-            self.queue[self.queue.index(waiter)] = fresh
-        return fresh
+        self.new_waiter: Callable[[], Waiter] = loop.create_future if loop else _no_waiter
+        self.callback: Callable[[], Any] = _never
 
     def alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
         assert self.loop is not None
@@ -115,8 +104,8 @@ class Line:
 
     def keep_going(self) -> None:
         """Whoever is first now must not wait for a loop that has let go."""
-        if self._callback() is None:
-            self._register()
+        if self.callback() is None:
+            self.register()
 
     def give_up(self, waiter: Waiter | None) -> None:
         """After a failure: the next looks for himself, and nothing stays on an idle loop."""
@@ -143,7 +132,7 @@ class Line:
         elif not self.queue[0].done():
             self.queue[0].set_result(None)
 
-    def _register(self) -> None:
+    def register(self) -> None:
         self.unregister()  # uvloop keeps a dead registration until it is taken off
         wake = self._wake
         try:
@@ -154,11 +143,11 @@ class Line:
                 f"{type(self.loop).__name__} lacks: start one that has them, with "
                 f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
             ) from None
-        self._callback = ref(wake)
+        self.callback = ref(wake)
 
     def unregister(self, *kept: object) -> None:
-        if self._callback is not _never:
-            self._callback = _never
+        if self.callback is not _never:
+            self.callback = _never
             if not self.is_gone():
                 self._remove()
 
@@ -226,9 +215,14 @@ class _PauseLine(Line):
 
     __slots__ = ()
 
-    def stand(self, waiter: Waiter | None) -> Waiter:
-        waiter = super().stand(waiter)
-        waiter.get_loop().call_later(PAUSE, _ring, waiter)
+    def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().adopt(loop)
+        self.new_waiter = self._restless
+
+    def _restless(self) -> Waiter:
+        assert self.loop is not None
+        waiter: Waiter = self.loop.create_future()
+        self.loop.call_later(PAUSE, _ring, waiter)
         return waiter
 
     def _add(self, wake: Callable[[], None]) -> None: ...
@@ -264,11 +258,11 @@ class Direction:
             return _at_once(attempt, args)
         line, waiter = self._line, None
         first = not (line.queue or (asked and line.drained))
-        if first and self._spent[0] >= BUDGET:
-            self._spent[0] = 0
-            await _GIVE_WAY
-            first = not line.queue
         try:
+            if first and self._spent[0] >= BUDGET:
+                self._spent[0] = 0
+                await _GIVE_WAY
+                first = not line.queue
             while True:
                 if first:
                     try:
@@ -287,7 +281,14 @@ class Direction:
                         raise timed_out()
                     first = True  # it is late, but nobody has looked yet
                     continue
-                waiter = line.stand(waiter)
+                if line.callback() is None:
+                    line.register()
+                fresh = line.new_waiter()
+                if waiter is None:
+                    line.queue.append(fresh)
+                else:  # his old place again
+                    line.queue[line.queue.index(waiter)] = fresh
+                waiter = fresh
                 if deadline is None:
                     await waiter
                 else:
