@@ -6,9 +6,10 @@ Knows the awaitable socket and the name functions; what they wait for is theirs.
 from __future__ import annotations
 
 import array
+import os
 import socket as _stdlib
 from collections.abc import Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._names import getaddrinfo
 from ._socket import Address, socket, taken_over
@@ -23,8 +24,11 @@ T = TypeVar("T", bound=socket)
 GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
 
 
-class Opening(Generic[T]):
-    """A socket on its way: ``await`` it, or enter it with ``async with`` to have it closed."""
+class Opening(Coroutine[Any, Any, T]):
+    """A socket on its way: ``await`` it, or enter it with ``async with`` to have it closed.
+
+    A coroutine in all else: it may be made a task, or given to ``asyncio.wait_for``.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
@@ -32,6 +36,15 @@ class Opening(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._work.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
 
     async def __aenter__(self) -> T:
         self._opened = await self._work
@@ -77,8 +90,9 @@ def create_connection(
     timeout where it is not given, are for each address, and become the socket's own.
     `source_address` is bound to first.
 
-    Raises the error of the last address, or with `all_errors` an ExceptionGroup of all.
-    A cancelled call leaves no socket open.
+    Raises the error of the last address, or with `all_errors` an ExceptionGroup of all;
+    notes tell which address it was and what happened before.  The lookup has no limit of
+    its own: `asyncio.timeout` bounds it all.  A cancelled call leaves no socket open.
     """
     return Opening(_connection(address, timeout, source_address, all_errors))
 
@@ -88,20 +102,23 @@ async def _connection(
 ) -> socket:
     host, port = address
     errors: list[OSError] = []
-    found = await getaddrinfo(host, port, 0, _stdlib.SOCK_STREAM)
-    for family, kind, proto, _, sockaddr in found:
-        try:
-            return await _connected(family, kind, proto, sockaddr, timeout, source_address)
-        except OSError as error:
-            errors.append(error)
     try:
+        found = await getaddrinfo(host, port, 0, _stdlib.SOCK_STREAM)
+        for family, kind, proto, _, sockaddr in found:
+            try:
+                return await _connected(family, kind, proto, sockaddr, timeout, source_address)
+            except OSError as error:
+                error.add_note(f"while connecting to {sockaddr!r}")
+                errors.append(error)
         if not errors:
             raise OSError("getaddrinfo returns an empty list")
         if all_errors:
             raise ExceptionGroup("create_connection failed", errors)
+        for earlier in errors[:-1]:
+            errors[-1].add_note(f"before it: {earlier} ({earlier.__notes__[0]})")
         raise errors[-1]
     finally:
-        errors = []  # they know this frame
+        del errors  # they know this frame
 
 
 async def _connected(
@@ -160,7 +177,7 @@ async def _server(
 
 def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
     # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
-    if _stdlib.os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):  # type: ignore[attr-defined]  # looked at as the stdlib does
+    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
@@ -186,7 +203,8 @@ async def send_fds(
 ) -> int:
     """Send descriptors along with `buffers` over an AF_UNIX socket; how many bytes went.
 
-    Awaits room.  `flags` and `address` are honoured, which the stdlib's does not.
+    Awaits room.  `flags` and `address` are honoured, which the stdlib's does not.  A
+    cancelled or late call has sent nothing; the descriptors stay the caller's.
     """
     rights = (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS, array.array("i", fds))
     return await sock.sendmsg(buffers, [rights], flags, address)
@@ -198,7 +216,8 @@ async def recv_fds(
     """Await data with up to `maxfds` descriptors: (data, fds, msg_flags, address).
 
     The descriptors are not inheritable, which the stdlib's are.  MSG_CTRUNC in msg_flags
-    says that some did not fit; the kernel has closed those.
+    says that some did not fit; the kernel has closed those.  A cancelled or late call has
+    taken nothing.
     """
     fds = array.array("i")
     room = _stdlib.CMSG_LEN(maxfds * fds.itemsize)  # CMSG_SPACE pads: one more might fit in
@@ -207,4 +226,4 @@ async def recv_fds(
     for level, kind, rights in ancdata:
         if (level, kind) == (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS):
             fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
-    return data, list(fds), msg_flags, address
+    return data, list(fds), msg_flags & ~close_on_exec, address

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
+from ._readiness import running_loop
+
 __all__ = [
     "Resolver",
     "getaddrinfo",
@@ -52,7 +54,7 @@ _original_getnameinfo: Final = _stdlib.getnameinfo
 
 
 class Resolver(Protocol):
-    """What `set_resolver` takes: the two lookups that everything else is made of."""
+    """What `set_resolver` takes: the two lookups that today's networking is made of."""
 
     async def getaddrinfo(
         self, host: Host, port: Port, family: int, type: int, proto: int, flags: int, /
@@ -78,7 +80,14 @@ class _Threads:
             if self._busy == THREADS:
                 return
             self._busy += 1
-        threading.Thread(target=self._work, name="aiosock-names", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="aiosock-names", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads: those that run will do it
+            with self._lock:
+                self._busy -= 1
+                if not self._busy:
+                    self._jobs.clear()
+                    raise
 
     def _work(self) -> None:
         while job := self._next():
@@ -106,7 +115,7 @@ if hasattr(os, "register_at_fork"):
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     """The function's outcome.  A cancelled call returns at once; a queued job is skipped."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
     def job() -> None:
@@ -160,8 +169,9 @@ def set_resolver(resolver: Resolver | None) -> None:
 
     A resolver has two coroutine methods, ``getaddrinfo(host, port, family, type, proto,
     flags)`` and ``getnameinfo(sockaddr, flags)``, all arguments positional, results and
-    errors as in `socket`.  It is asked for names alone: numeric addresses never reach it.
-    It holds for every loop and thread of the process.
+    errors as in `socket`.  It serves the functions of these names, and the host names in
+    socket addresses; the older gethostby... ask the system.  Numeric addresses never reach
+    it.  It holds for every loop and thread of the process.
     """
     global _resolver
     for name in ("getaddrinfo", "getnameinfo"):
@@ -208,37 +218,62 @@ async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
 
 
 async def gethostbyname(hostname: str, /) -> str:
-    """The IPv4 address of a host name.  Awaits the lookup; raises `gaierror`."""
+    """The IPv4 address of a host name.  Awaits the lookup; raises `gaierror`.
+
+    A numeric one is answered at once.  A cancelled lookup goes on in its thread, unheard.
+    """
+    if isinstance(hostname, str | bytes) and not _is_name(_stdlib.AF_INET, hostname):
+        return _stdlib.gethostbyname(hostname)
     return str(await _in_thread(_call, "gethostbyname", hostname))
 
 
 async def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
-    """(name, aliases, IPv4 addresses) of a host name.  Awaits the lookup; raises `gaierror`."""
+    """(name, aliases, IPv4 addresses) of a host name.
+
+    Awaits the lookup; raises `gaierror`.  A cancelled one goes on in its thread, unheard.
+    """
     return await _in_thread(_call, "gethostbyname_ex", hostname)
 
 
 async def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
-    """(name, aliases, addresses) of an address.  Awaits the lookup; raises `herror`, `gaierror`."""
+    """(name, aliases, addresses) of an address.
+
+    Awaits the lookup; raises `herror` and `gaierror`.  A cancelled one goes on in its
+    thread, unheard.
+    """
     return await _in_thread(_call, "gethostbyaddr", ip_address)
 
 
 async def getfqdn(name: str = "") -> str:
-    """The fully qualified name of `name`, of this host if empty.  Awaits the lookup."""
+    """The fully qualified name of `name`, of this host if empty.
+
+    Awaits the lookup; an unknown name comes back as it is.  A cancelled lookup goes on in
+    its thread, unheard.
+    """
     return str(await _in_thread(_call, "getfqdn", name))
 
 
 async def getprotobyname(protocolname: str, /) -> int:
-    """The number of a protocol.  Awaits the lookup: the table is a file, or a directory service."""
+    """The number of a protocol.  Awaits the lookup; raises OSError for an unknown one.
+
+    The table is a file, or a directory service.  A cancelled lookup goes on in its thread.
+    """
     return int(await _in_thread(_call, "getprotobyname", protocolname))
 
 
 async def getservbyname(servicename: str, /, *protocolname: str) -> int:
-    """The port of a service.  Awaits the lookup; raises OSError for an unknown one."""
+    """The port of a service.  Awaits the lookup; raises OSError for an unknown one.
+
+    A cancelled lookup goes on in its thread, unheard.
+    """
     return int(await _in_thread(_call, "getservbyname", servicename, *protocolname))
 
 
 async def getservbyport(port: int, /, *protocolname: str) -> str:
-    """The service of a port.  Awaits the lookup; raises OSError for an unknown one."""
+    """The service of a port.  Awaits the lookup; raises OSError for an unknown one.
+
+    A cancelled lookup goes on in its thread, unheard.
+    """
     return str(await _in_thread(_call, "getservbyport", port, *protocolname))
 
 

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 BLOCK: Final = 8192  # bytes read at once from a file that os.sendfile() refuses
+POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)
 MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
 LARGEST: Final = 2**20  # bytes of a file sent before other tasks get a turn
 
@@ -346,7 +347,7 @@ class FillingAPeek(Filling):
 
     def _take(self, size: int, ancdata: list[Any], flags: int, address: Any) -> Any:
         short = size < sum(map(len, self._buffers))
-        if short and not ready(self._source.fileno(), select.POLLRDHUP):
+        if short and not ready(self._source.fileno(), POLLRDHUP):
             raise would_block()
         self._got = size
         return self._shape(self._data(), size, ancdata, flags, address)

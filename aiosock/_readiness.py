@@ -18,8 +18,8 @@ next read waits at once, and the attempt that would have failed is saved.
 
 The loop's hold on our callback *is* the registration.  uvloop drops a descriptor for
 good at an event with POLLERR (an ICMP error, a reset, an entry in the error queue),
-after it called back once and without a word.  So the callback is held weakly here
-and strongly by the loop alone: while it lives the loop still listens.
+after it called back once and without a word.  So the callback belongs to an object
+that only the loop holds, and whose end marks the line as unregistered.
 
 Waiters stand in line, and only the first may try.  A place is kept until the whole
 operation is over; that makes one `sendall` whole against another without a lock.
@@ -29,7 +29,8 @@ refers to the socket's public object, so an idle one closes when its last name g
 One socket may be used from loops of several threads.  Each loop has a line of its own;
 in the order across loops the kernel decides, as between threads.
 
-Closing is: mark, evict, take off the loop, close.  A descriptor closed while a loop
+Closing is: take off the loop, evict, close; an empty line is the mark by which whoever
+stood in it knows.  A descriptor closed while a loop
 still lists it puts the next socket with that number to sleep (asyncio) or aborts the
 process (uvloop).  If a loop runs in another thread, the number is kept from reuse
 until that thread has let go.
@@ -44,12 +45,12 @@ import types
 from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
-from weakref import ref
 
 from ._deadline import NOW, time_left, timed_out
 
-__all__ = ["Direction", "Readiness", "Stateful", "bad_descriptor", "vet"]
+__all__ = ["Direction", "Readiness", "Stateful", "bad_descriptor", "running_loop", "vet"]
 
 T = TypeVar("T")
 Waiter = asyncio.Future[None]
@@ -62,6 +63,16 @@ PAUSE: Final = 0.005  # seconds between attempts where the kernel cannot tell wh
 
 def bad_descriptor() -> OSError:
     return OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    loop = _get_running_loop()
+    if loop is None:
+        raise RuntimeError(
+            "no running event loop: an aiosock operation that has to wait must be awaited "
+            "in a task of an asyncio loop; start one with aiosock.run() or asyncio.run()"
+        )
+    return loop
 
 
 class Stateful:
@@ -84,10 +95,10 @@ class Line:
     The loop holds the line, and so whoever waits in it; the line holds no socket.
     """
 
-    __slots__ = ("_fd", "callback", "drained", "loop", "new_waiter", "queue")
+    __slots__ = ("_told", "drained", "fd", "loop", "new_waiter", "queue", "registered")
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self.adopt(None)
 
     def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -96,7 +107,8 @@ class Line:
         self.queue: list[Waiter] = []
         self.drained = False
         self.new_waiter: Callable[[], Waiter] = loop.create_future if loop else _no_waiter
-        self.callback: Callable[[], Any] = _never
+        self.registered = False
+        self._told = False
 
     def alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
         assert self.loop is not None
@@ -104,7 +116,7 @@ class Line:
 
     def keep_going(self) -> None:
         """Whoever is first now must not wait for a loop that has let go."""
-        if self.callback() is None:
+        if not self.registered:
             self.register()
 
     def give_up(self, waiter: Waiter | None) -> None:
@@ -124,30 +136,26 @@ class Line:
         if self.queue:
             _ring(self.queue[0])
 
-    def _wake(self) -> None:
-        """What the loop calls at each event: the first in line looks again."""
-        if not self.queue:
-            self.drained = False
-            self.unregister()
-        elif not self.queue[0].done():
-            self.queue[0].set_result(None)
+    def find_nobody(self) -> None:
+        """An event for which nobody waits: it is remembered, and the loop need tell no more."""
+        self.drained = False
+        self.unregister()
 
     def register(self) -> None:
         self.unregister()  # uvloop keeps a dead registration until it is taken off
-        wake = self._wake
         try:
-            self._add(wake)
+            self._add(_Registration(self).wake)
         except (NotImplementedError, AttributeError):
             raise NotImplementedError(
                 f"aiosock needs an event loop with add_reader() and add_writer(), which "
                 f"{type(self.loop).__name__} lacks: start one that has them, with "
                 f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
             ) from None
-        self.callback = ref(wake)
+        self.registered = self._told = True
 
     def unregister(self, *kept: object) -> None:
-        if self.callback is not _never:
-            self.callback = _never
+        if self._told:
+            self.registered = self._told = False
             if not self.is_gone():
                 self._remove()
 
@@ -182,16 +190,36 @@ class Line:
         return loop is not None and loop.is_running() and loop is not _get_running_loop()
 
 
+class _Registration:
+    """What a loop holds as long as it listens; when it lets go, the line knows."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def wake(self) -> None:
+        """What the loop calls at each event: the first in line looks again."""
+        queue = self._line.queue
+        if not queue:
+            self._line.find_nobody()
+        elif not queue[0].done():
+            queue[0].set_result(None)
+
+    def __del__(self) -> None:
+        self._line.registered = False
+
+
 class _ReadLine(Line):
     __slots__ = ()
 
     def _add(self, wake: Callable[[], None]) -> None:
         assert self.loop is not None
-        self.loop.add_reader(self._fd, wake)
+        self.loop.add_reader(self.fd, wake)
 
     def _remove(self) -> None:
         assert self.loop is not None
-        self.loop.remove_reader(self._fd)
+        self.loop.remove_reader(self.fd)
 
 
 class _WriteLine(Line):
@@ -199,11 +227,11 @@ class _WriteLine(Line):
 
     def _add(self, wake: Callable[[], None]) -> None:
         assert self.loop is not None
-        self.loop.add_writer(self._fd, wake)
+        self.loop.add_writer(self.fd, wake)
 
     def _remove(self) -> None:
         assert self.loop is not None
-        self.loop.remove_writer(self._fd)
+        self.loop.remove_writer(self.fd)
 
 
 class _PauseLine(Line):
@@ -217,13 +245,8 @@ class _PauseLine(Line):
 
     def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
         super().adopt(loop)
-        self.new_waiter = self._restless
-
-    def _restless(self) -> Waiter:
-        assert self.loop is not None
-        waiter: Waiter = self.loop.create_future()
-        self.loop.call_later(PAUSE, _ring, waiter)
-        return waiter
+        if loop is not None:
+            self.new_waiter = partial(_restless, loop)
 
     def _add(self, wake: Callable[[], None]) -> None: ...
 
@@ -233,15 +256,14 @@ class _PauseLine(Line):
 class Direction:
     """One direction of one socket: it completes operations, one after the other."""
 
-    __slots__ = ("_closed", "_elsewhere", "_line", "_sock", "_spent", "instead")
+    __slots__ = ("_elsewhere", "_line", "_sock", "_spent", "instead")
 
     def __init__(self, sock: _stdlib.socket, line: Line, spent: list[int]) -> None:
         self._sock = sock  # lives until no loop knows its number any more
         self._line = line
         self._elsewhere: tuple[Line, ...] = ()
         self._spent = spent  # by both directions since one of them waited
-        self._closed = False
-        self.instead: Instead | None = None  # what to try where something was put back
+        self.instead: Instead | None = None  # what to try after a put back
 
     async def complete(
         self, deadline: float | None, asked: int, attempt: Callable[..., T], *args: Any
@@ -256,13 +278,15 @@ class Direction:
             attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
             return _at_once(attempt, args)
-        line, waiter = self._line, None
+        line, waiter = self._nearest_line() if self._elsewhere else self._line, None
         first = not (line.queue or (asked and line.drained))
         try:
             if first and self._spent[0] >= BUDGET:
                 self._spent[0] = 0
                 await _GIVE_WAY
                 first = not line.queue
+                if self.instead is not None:
+                    attempt, args = self.instead(attempt, args)
             while True:
                 if first:
                     try:
@@ -281,7 +305,7 @@ class Direction:
                         raise timed_out()
                     first = True  # it is late, but nobody has looked yet
                     continue
-                if line.callback() is None:
+                if not line.registered:
                     line.register()
                 fresh = line.new_waiter()
                 if waiter is None:
@@ -297,65 +321,63 @@ class Direction:
                         await waiter
                     finally:
                         alarm.cancel()
-                if self._closed:
-                    raise bad_descriptor()
                 if self.instead is not None:
                     attempt, args = self.instead(attempt, args)
+                if not line.queue:
+                    raise bad_descriptor()  # evicted: the socket is closed
                 first = line.queue[0] is waiter
         except BaseException as error:
-            line.give_up(waiter)
+            if waiter is not None or not line.runs_elsewhere():
+                line.give_up(waiter)
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
             raise
         if waiter is None:
             self._spent[0] += 1
-        else:
-            self._spent[0] = 0
-            del line.queue[0]
-            if line.queue:
-                line.keep_going()
-        if asked and line.loop is not None:
+            return result
+        self._spent[0] = 0
+        del line.queue[0]
+        if line.queue:
+            line.keep_going()
+        if asked:
             line.drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
 
     def put_back(self, instead: Instead) -> None:
         """Something was taken too much: attempts from now on are what `instead` makes of them."""
-        self.instead = instead
+        if self._sock.fileno() >= 0:  # of a closed socket nobody takes anything
+            self.instead = instead
         for line in self.lines():
             line.do(line.nudge)
 
     def is_free(self) -> bool:
         """Whether an attempt may be made at once: nobody waits, and others had their turn."""
-        spent = self._spent
+        spent, line = self._spent, self._nearest_line() if self._elsewhere else self._line
         spent[0] += 1
-        return not self._line.queue and spent[0] < BUDGET
+        return not line.queue and spent[0] < BUDGET
 
     def _line_here(self) -> Line:
         """The line of the loop that runs now: the first, or one beside it."""
-        loop = _get_running_loop()
-        if loop is None:
-            raise RuntimeError(
-                "no running event loop: an aiosock operation that has to wait must be awaited "
-                "in a task of an asyncio loop; start one with aiosock.run() or asyncio.run()"
-            )
+        loop = running_loop()
         with _adopting:
-            if self._line.is_gone():
-                self._line.adopt(loop)
-            live = [line for line in (self._line, *self._elsewhere) if not line.is_gone()]
-            for line in live:
+            for line in self.lines():
                 if line.loop is loop:
                     return line
-            line = type(self._line)(self._line._fd)
+            line = self._line if self._line.is_gone() else type(self._line)(self._line.fd)
             line.adopt(loop)
-            self._elsewhere = (*live[1:], line)
+            if line is not self._line:
+                live = [line for line in self._elsewhere if not line.is_gone()]
+                self._elsewhere = (*live, line)
             return line
+
+    def _nearest_line(self) -> Line:
+        """The line of the loop that runs now if it has one, else the first."""
+        loop = _get_running_loop()
+        return next((line for line in self.lines() if line.loop is loop), self._line)
 
     def lines(self) -> list[Line]:
         """Those that a loop knows."""
         return [line for line in (self._line, *self._elsewhere) if not line.is_gone()]
-
-    def mark(self) -> None:
-        self._closed = True
 
     def __del__(self) -> None:
         for line in self.lines():
@@ -379,6 +401,7 @@ class Readiness:
     def pausing(self) -> Direction:
         if self._pausing is None:
             self._pausing = Direction(self._sock, _PauseLine(self._sock.fileno()), self._spent)
+        self._pausing.instead = self.reading.instead
         return self._pausing
 
     async def errand(self, work: Coroutine[Any, Any, T], deadline: float | None) -> T:
@@ -399,6 +422,7 @@ class Readiness:
         finally:
             task.cancel()
             self._errands.discard(task)
+            del task, work  # a failed one's error knows this frame, and so the socket
 
     def nudge(self) -> None:
         """Let all who are first look again: what they wait for may have changed silently."""
@@ -420,11 +444,10 @@ class Readiness:
         return self._sock.detach()
 
     def _evict(self) -> list[Line]:
-        """Mark, evict, take off: here at once; the lines of other threads are returned."""
-        for direction in self._directions():
-            direction.mark()
-        for task in self._errands or ():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        """Evict and take off the loop: here at once; lines of other threads are returned."""
+        for task in tuple(self._errands or ()):
+            with suppress(RuntimeError):  # its loop has closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
         afar = [line for line in self._lines() if line.runs_elsewhere()]
         for line in self._lines():
             if line not in afar:
@@ -461,8 +484,11 @@ _adopting: Final = threading.Lock()
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 
 
-def _never() -> None:
-    """The callback of a line that no loop was told of."""
+def _restless(loop: asyncio.AbstractEventLoop) -> Waiter:
+    """A waiter who looks again after a pause."""
+    waiter: Waiter = loop.create_future()
+    loop.call_later(PAUSE, _ring, waiter)
+    return waiter
 
 
 def _no_waiter() -> Waiter:

@@ -6,6 +6,7 @@ Knows which loops may be installed; uvloop is imported when a loop is made, not 
 import asyncio
 import importlib
 import importlib.util
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -26,6 +27,10 @@ def run(
     On uvloop where it is installed, on asyncio's own loop otherwise, or on a loop made by
     `loop_factory`.  Otherwise as `asyncio.run`.
     """
+    if _get_running_loop() is not None:
+        raise RuntimeError(
+            "aiosock.run() cannot be called from a running event loop: await the coroutine there"
+        )
     with asyncio.Runner(debug=debug, loop_factory=loop_factory or fastest_loop()) as runner:
         return runner.run(main() if callable(main) else main)
 

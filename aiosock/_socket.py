@@ -84,6 +84,7 @@ class socket:
         "_family",
         "_nosignal",
         "_readiness",
+        "_silent",
         "_sock",
         "_stream",
         "_timeout",
@@ -100,6 +101,8 @@ class socket:
         self._sock = sock
         self._stream = sock.type == _stdlib.SOCK_STREAM
         self._family = int(sock.family)
+        # poll() calls an AF_UNIX socket writable although the receiver's queue is full.
+        self._silent = self._family == AF_UNIX and not self._stream
         self._nosignal = MSG_NOSIGNAL if self._family in SIGNALLING else 0
         self._readiness = Readiness(sock)
 
@@ -119,7 +122,11 @@ class socket:
         return taken_over(socket, self.family, self.type, self.proto, fd), address
 
     async def bind(self, address: Address, /) -> None:
-        """Bind to an address.  Awaits the lookup of a host name, and nothing else."""
+        """Bind to an address.  Awaits the lookup of a host name, and nothing else.
+
+        Raises OSError, of an address in use or not of this host, and `gaierror`.  A cancelled
+        call has not bound the socket.
+        """
         self._sock.bind(await self._numeric("bind", address, None))
 
     async def connect(self, address: Address, /) -> None:
@@ -164,7 +171,8 @@ class socket:
         """Await data: at least one byte and at most `bufsize`, b"" at the end of the stream.
 
         A cancelled or late call has taken nothing.  MSG_WAITALL in blocking mode waits for
-        all of it; what a cancelled one had gathered comes first in the next call.
+        all of it; what a cancelled one had gathered comes first in this object's next call
+        (other descriptors of the connection do not see it any more).
         """
         if flags or bufsize.__class__ is not int or bufsize <= 0:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
@@ -219,7 +227,10 @@ class socket:
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
     ) -> Awaited[tuple[int, list[tuple[int, int, bytes]], int, Address]]:
-        """Await data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address)."""
+        """Await data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address).
+
+        A cancelled or late call has taken nothing and written nothing.
+        """
         return self._receive(None, flags, "recvmsg_into", _again(buffers), ancbufsize, flags)
 
     def _receive(self, size: object, flags: Any, verb: str, *args: Any) -> Awaited[Any]:
@@ -276,7 +287,8 @@ class socket:
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
         sent, quiet = 0, self._quiet(flags) if flags else self._nosignal
-        if self._readiness.writing.is_free():
+        direction = self._readiness.pausing if self._silent else self._readiness.writing
+        if direction.is_free():
             try:
                 sent = self._sock.send(data, quiet)
             except BlockingIOError:
@@ -284,10 +296,11 @@ class socket:
             except BaseException as error:
                 error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
                 raise
-            if sent == (len(data) if isinstance(data, bytes) else memoryview(data).nbytes):
-                return
+            else:
+                if sent == (len(data) if isinstance(data, bytes) else memoryview(data).nbytes):
+                    return
         sending = Sending(sent, self._sock.send, data, quiet)
-        await self._readiness.writing.complete(self._deadline_with(flags), 0, sending)
+        await direction.complete(self._deadline_with(flags), 0, sending)
 
     @overload
     def sendto(self, data: ReadableBuffer, address: Address, /) -> Awaited[int]: ...
@@ -344,7 +357,10 @@ class socket:
         assoclen: int | None = None,
         flags: int = 0,
     ) -> int:
-        """Await room, and send a message to an AF_ALG socket, with its operation and key data."""
+        """Await room, and send a message to an AF_ALG socket, with its operation and key data.
+
+        How many bytes were taken.  A cancelled or late call has sent nothing.
+        """
         given = {"iv": iv, "assoclen": assoclen}
         extra = {name: value for name, value in given.items() if value is not None}
         attempt = partial(self._sock.sendmsg_afalg, _again(msg), op=op, flags=flags, **extra)
@@ -372,9 +388,7 @@ class socket:
         return self._readiness.writing.complete(self._deadline(), 0, attempt)
 
     def _send(self, flags: Any, attempt: Callable[..., int], *args: Any) -> Awaited[int]:
-        # poll() calls an AF_UNIX socket writable although the receiver's queue is full.
-        silent = self._family == AF_UNIX and not self._stream
-        direction = self._readiness.pausing if silent else self._readiness.writing
+        direction = self._readiness.pausing if self._silent else self._readiness.writing
         return direction.complete(self._deadline_with(flags), 0, attempt, *args)
 
     def _deadline_with(self, flags: Any) -> float | None:
@@ -383,13 +397,20 @@ class socket:
     # --- waiting: readiness ---------------------------------------------------------
 
     async def wait_readable(self) -> None:
-        """Await that a receive or accept would not block; takes nothing."""
+        """Await that a receive or accept would not block; takes nothing.
+
+        In the socket's mode: TimeoutError when late, BlockingIOError at once if it is not so
+        and the socket is non-blocking.  A cancelled call changes nothing.
+        """
         await self._readiness.reading.complete(
             self._deadline(), 0, await_ready, self._sock, select.POLLIN
         )
 
     async def wait_writable(self) -> None:
-        """Await that a send would not block, or that a connect is over; sends nothing."""
+        """Await that a send would not block, or that a connect is over; sends nothing.
+
+        Modes and errors as with `wait_readable`.
+        """
         await self._readiness.writing.complete(
             self._deadline(), 0, await_ready, self._sock, select.POLLOUT
         )
@@ -557,10 +578,10 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
 
     The other way is ``socket.socket(fileno=s.detach())`` of the stdlib.
     """
-    if not isinstance(sock, _stdlib.socket):
-        raise TypeError(f"a socket.socket is needed, not {type(sock).__name__!r}")
+    if not isinstance(sock, _stdlib.socket) or hasattr(sock, "do_handshake"):
+        raise TypeError(f"a plain socket.socket is needed, not {type(sock).__name__!r}")
     timeout = sock.gettimeout()
-    taken = socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    taken = taken_over(socket, sock.family, sock.type, sock.proto, sock.detach())
     taken._timeout = timeout
     return taken
 

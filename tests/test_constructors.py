@@ -245,7 +245,7 @@ async def test_the_timeout_is_for_each_address() -> None:
                 aiosock.create_connection(("name.test", 1), 0.05) as sock,
             ):
                 assert sock.getpeername() == server.getsockname()
-        with found_at(hole, hole), pytest.raises(TimeoutError, match="^timed out$"):
+        with found_at(hole, hole), pytest.raises(TimeoutError, match="^timed out"):
             await aiosock.create_connection(("name.test", 1), 0.02)
 
 
@@ -656,3 +656,18 @@ async def test_sockets_may_be_sent(net: Face) -> None:
     again = net.socket(fileno=fd)
     await again.send(b"through the other")
     assert await far.recv(99) == b"through the other"
+
+
+async def test_the_error_notes_tell_every_address_that_was_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with _stdlib.create_server(("127.0.0.1", 0)) as gone:
+        address = gone.getsockname()
+    found = [(_stdlib.AF_INET, _stdlib.SOCK_STREAM, 6, "", address)] * 2
+    monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: found)
+    with pytest.raises(ConnectionRefusedError) as raised:
+        await aiosock.create_connection(("two.test", 1))
+    assert raised.value.__notes__ == [
+        f"while connecting to {address!r}",
+        f"before it: [Errno 111] Connection refused (while connecting to {address!r})",
+    ]

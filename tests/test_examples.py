@@ -399,4 +399,4 @@ def test_the_echo_client_sends_the_message_it_is_given(message: str) -> None:
 def test_the_echo_client_fails_where_nobody_listens(taken: Address) -> None:
     code, printed, complaint = run("echo_client.py", *taken)
     assert (code, printed) == (1, "")
-    assert complaint.endswith("ConnectionRefusedError: [Errno 111] Connection refused\n")
+    assert "ConnectionRefusedError: [Errno 111] Connection refused\n" in complaint
