@@ -22,6 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from ._readiness import running_loop
@@ -117,21 +118,29 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     """The function's outcome.  A cancelled call returns at once; a queued job is skipped."""
     loop = running_loop()
     answer: asyncio.Future[T] = loop.create_future()
+    _threads.run(partial(_answer, loop, answer, function, args))
+    try:
+        return await answer
+    finally:
+        del answer  # its error knows this frame
 
-    def job() -> None:
-        if answer.cancelled():
-            return
-        outcome: tuple[Callable[..., None], Any]
-        try:
-            outcome = _set_result, function(*args)
-        except BaseException as error:
-            outcome = _set_exception, error
-        with suppress(RuntimeError):  # the loop has closed: nobody waits for the answer
-            loop.call_soon_threadsafe(outcome[0], answer, outcome[1])
-        del outcome  # its error knows this frame
 
-    _threads.run(job)
-    return await answer
+def _answer(
+    loop: asyncio.AbstractEventLoop,
+    answer: asyncio.Future[Any],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    if answer.cancelled():
+        return
+    outcome: tuple[Callable[..., None], Any]
+    try:
+        outcome = _set_result, function(*args)
+    except BaseException as error:
+        outcome = _set_exception, error
+    with suppress(RuntimeError):  # the loop has closed: nobody waits for the answer
+        loop.call_soon_threadsafe(outcome[0], answer, outcome[1])
+    del outcome, answer  # the error knows this frame
 
 
 def _set_result(answer: asyncio.Future[Any], result: Any) -> None:

@@ -420,7 +420,8 @@ class Readiness:
                 raise bad_descriptor()
             return task.result()
         finally:
-            task.cancel()
+            with suppress(RuntimeError):  # its loop has closed
+                task.cancel()
             self._errands.discard(task)
             del task, work  # a failed one's error knows this frame, and so the socket
 

@@ -1,6 +1,6 @@
 """What a socket weighs while it idles, and what the import costs.
 
-    python benchmarks/footprint.py
+    python benchmarks/footprint.py [--memory]
 
 Memory is Python's own, by tracemalloc, for each connected socket beyond the stdlib
 socket that it holds: fresh; after it has waited once;
@@ -77,6 +77,8 @@ def import_time(module: str) -> float:
 def main() -> None:
     for state, size in asyncio.run(weigh()).items():
         print(f"{size:6.0f} bytes a socket, {state}")
+    if sys.argv[1:] == ["--memory"]:
+        return
     both = [(import_time("asyncio"), import_time("aiosock")) for _ in range(ROUNDS)]
     more = [aio - plain for plain, aio in both]
     print(f"import aiosock: {median(more):.1f} ms more than import asyncio, median of {ROUNDS}")

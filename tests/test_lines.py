@@ -1,0 +1,187 @@
+"""Corners of the engine: several loops on one socket, and what was put back."""
+
+import asyncio
+import gc
+import os
+import socket as _stdlib
+import ssl
+import threading
+
+import pytest
+
+import aiosock
+from aiosock import _names
+
+
+async def ticks(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def another_loop_has_waited_on(sock: aiosock.socket, peer: aiosock.socket) -> asyncio.Runner:
+    """A loop that still is open, and to which the socket's first line belongs."""
+
+    async def wait_once() -> None:
+        reading = asyncio.create_task(sock.recv(1))
+        await ticks()
+        await peer.send(b"x")
+        await reading
+        sock.setsockopt(aiosock.SOL_SOCKET, aiosock.SO_SNDBUF, 4096)
+        filling = asyncio.create_task(sock.sendall(bytes(10**6)))
+        await ticks()
+        got = 0
+        while got < 10**6:
+            got += len(await peer.recv(10**6))
+        await filling
+
+    runner = asyncio.Runner()
+    runner.run(wait_once())
+    return runner
+
+
+def test_two_sendalls_do_not_mix_although_an_older_loop_is_open() -> None:
+    one, other = aiosock.socketpair()
+
+    async def main() -> bytes:
+        sending = [asyncio.create_task(one.sendall(letter * 10**6)) for letter in (b"1", b"2")]
+        got = b""
+        while len(got) < 2 * 10**6:
+            got += await other.recv(10**6)
+        await asyncio.gather(*sending)
+        return got
+
+    with one, other, another_loop_has_waited_on(one, other), asyncio.Runner() as runner:
+        assert runner.run(main()) == b"1" * 10**6 + b"2" * 10**6
+
+
+def test_a_loop_that_closes_leaves_the_waiters_of_another_alone() -> None:
+    one, other = aiosock.socketpair()
+    older = another_loop_has_waited_on(one, other)
+
+    async def main() -> tuple[bytes, bytes]:
+        first = asyncio.create_task(one.recv(1))
+        await ticks()
+        await asyncio.to_thread(older.close)
+        second = asyncio.create_task(one.recv(1))
+        await ticks()
+        await other.send(b"ab")
+        async with asyncio.timeout(5):
+            return await first, await second
+
+    with one, other, asyncio.Runner() as runner:
+        assert runner.run(main()) == (b"a", b"b")
+
+
+async def cancelled_waitall(sock: aiosock.socket, gathered: int) -> None:
+    task = asyncio.create_task(sock.recv(gathered + 10, aiosock.MSG_WAITALL))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_peek_sees_what_was_put_back() -> None:
+    async with aiosock.create_server(("127.0.0.1", 0)) as listener:
+        sock = await aiosock.create_connection(listener.getsockname())
+        peer, _ = await listener.accept()
+        with sock, peer:
+            await peer.send(b"abc")
+            await cancelled_waitall(sock, 3)
+            peeking = sock.recv(3, aiosock.MSG_PEEK | aiosock.MSG_WAITALL)
+            assert await peeking == b"abc"
+            assert await sock.recv(10) == b"abc"
+
+
+async def test_nothing_that_was_put_back_is_read_from_a_closed_socket() -> None:
+    one, other = aiosock.socketpair()
+    with one, other:
+        await other.send(b"abc")
+        gathering = asyncio.create_task(one.recv(10, aiosock.MSG_WAITALL))
+        behind = asyncio.create_task(one.recv(1))
+        await asyncio.sleep(0.01)
+        one.close()
+        for task in (gathering, behind, asyncio.create_task(one.recv(1))):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await task
+
+
+async def fill_with_empty_datagrams(sock: aiosock.socket) -> None:
+    for _ in range(100_000):
+        try:
+            await sock.send(b"")
+        except BlockingIOError:
+            return
+
+
+async def test_an_empty_sendall_waits_for_room_too() -> None:
+    one, other = aiosock.socketpair(aiosock.AF_UNIX, aiosock.SOCK_DGRAM)
+    with one, other:
+        one.settimeout(0.0)
+        await fill_with_empty_datagrams(one)
+        with pytest.raises(BlockingIOError):
+            await one.sendall(b"")
+
+
+async def test_a_failed_lookup_keeps_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object) -> object:
+        raise _stdlib.gaierror(_stdlib.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(_stdlib, "getaddrinfo", unknown)
+    sock = aiosock.socket(aiosock.AF_INET)
+    fd = sock.fileno()
+    gc.disable()
+    try:
+        with pytest.raises(_stdlib.gaierror):
+            await sock.connect(("nosuch.test", 1))
+        await ticks()
+        with pytest.warns(ResourceWarning, match=f"unclosed <socket.socket fd={fd}"):
+            del sock
+    finally:
+        gc.enable()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_a_socket_closes_although_its_loop_closed_during_a_lookup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: go_on.wait(10))
+    sock = aiosock.socket(aiosock.AF_INET)
+    loop = asyncio.new_event_loop()
+    connecting = sock.connect(("slow.test", 1))
+    task = loop.create_task(connecting)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    sock.close()
+    assert sock.fileno() == -1
+    go_on.set()
+    connecting.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # abandoned on purpose
+
+
+async def test_a_system_without_threads_fails_a_lookup_and_serves_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for _ in range(_names.THREADS + 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_more)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await aiosock.getservbyname("http")
+    async with asyncio.timeout(5):
+        assert await aiosock.getservbyname("http") == 80
+
+
+def test_a_tls_socket_is_not_taken_over_as_a_plain_one() -> None:
+    one, other = _stdlib.socketpair()
+    context = ssl.create_default_context()
+    with (
+        other,
+        context.wrap_socket(one, do_handshake_on_connect=False, server_hostname="a.test") as secure,
+    ):
+        with pytest.raises(TypeError, match="a plain socket.socket is needed, not 'SSLSocket'"):
+            aiosock.from_stdlib_socket(secure)
+        assert secure.fileno() >= 0
