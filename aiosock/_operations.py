@@ -29,7 +29,6 @@ __all__ = [
     "SendingFile",
     "SendingMessage",
     "await_ready",
-    "check_sendfile",
     "connect",
     "cut",
     "urgent",
@@ -259,19 +258,6 @@ def _number_and_size(file: IO[bytes]) -> tuple[int | None, int]:
     return (fileno if hasattr(os, "sendfile") else None), size
 
 
-def check_sendfile(sock: _stdlib.socket, file: Any, count: Any) -> None:
-    if "b" not in getattr(file, "mode", "b"):
-        raise ValueError("file should be opened in binary mode")
-    if not sock.type & _stdlib.SOCK_STREAM:
-        raise ValueError("only SOCK_STREAM type sockets are supported")
-    if count is None:
-        return
-    if not isinstance(count, int):
-        raise TypeError(f"count must be a positive integer (got {count!r})")
-    if count <= 0:
-        raise ValueError(f"count must be a positive integer (got {count!r})")
-
-
 # --- receiving ----------------------------------------------------------------------
 
 Shape = Callable[[bytes, int, list[Any], int, Any], Any]
@@ -408,9 +394,7 @@ class Leftover:
         if not self.waits:
             return getattr(self._source, verb)(*args)
         vet(getattr(self._source, verb), args)
-        buffers, ancbufsize, flags = _buffers(verb, *args)
-        size, *rest = self.recvmsg_into(buffers, ancbufsize, flags)
-        return SHAPES[verb](b"".join(buffers)[:size], size, *rest)
+        return cut(self, verb, *args)
 
     def recv(self, bufsize: int, flags: int = 0) -> Any:
         return self._receive("recv", bufsize, flags)

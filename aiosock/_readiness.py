@@ -130,7 +130,7 @@ class Line:
         else:
             self.unregister()
 
-    def nudge(self, *kept: object) -> None:
+    def nudge(self) -> None:
         """Let the first look again, for a reason of which no event tells."""
         self.drained = False
         if self.queue:

@@ -29,7 +29,6 @@ from ._operations import (
     SendingFile,
     SendingMessage,
     await_ready,
-    check_sendfile,
     connect,
     cut,
     urgent,
@@ -374,7 +373,7 @@ class socket:
         The disk may block the loop, as it does in every asyncio program.  Unlike the
         stdlib's it serves non-blocking sockets too: what fits is sent.
         """
-        check_sendfile(self._sock, file, count)
+        self._sock._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
         return await self._send_whole(SendingFile(self._sock, file, offset, count))
 
     def _wants_whole(self, flags: Any) -> bool:

@@ -1,6 +1,6 @@
 """Echo of 1 KiB over TCP: aiosock beside its peers, interleaved in one run.
 
-    python benchmarks/echo.py [--rounds 7] [--seconds 0.5] [--connections 10] [--size 1024]
+    python benchmarks/echo.py [--rounds 9] [--seconds 0.4] [--connections 10] [--size 1024]
 
 Each server is a process of its own; the load comes from a bare epoll loop in this one,
 which sends on each connection, waits for the whole echo, and sends again.  In every
@@ -236,8 +236,8 @@ def ratios(rates: dict[str, list[float]]) -> list[tuple[str, str, float, float, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="TCP echo, aiosock beside its peers")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="for each server in a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.4, help="for each server in a round")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="servers, by part of the name")

@@ -5,12 +5,17 @@ stdlib's calls run in threads, so that a test may start one and go on.
 """
 
 import asyncio
+import os
 import socket as _stdlib
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 import aiosock
+
+LIMIT = 5.0  # seconds until a test gives a hanging call up
 
 METHODS = frozenset(
     "accept bind connect connect_ex recv recv_into recvfrom recvfrom_into recvmsg "
@@ -126,3 +131,25 @@ class Face:
 
 STDLIB = Face("stdlib", _stdlib)
 AIOSOCK = Face("aiosock", aiosock)
+
+
+def failure(kind: type[OSError], number: int) -> tuple[type[OSError], int, str]:
+    return kind, number, os.strerror(number)
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
+    """The names of the stdlib's methods as they are called from now on."""
+    calls: list[str] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(_stdlib.socket, name)
+
+        def call(*args: Any) -> Any:
+            calls.append(name)
+            return real(*args)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(_stdlib.socket, name, counted(name), raising=False)
+    return calls

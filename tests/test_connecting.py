@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import AIOSOCK, Face
+from faces import AIOSOCK, LIMIT, Face, count_calls
 
-LIMIT = 5.0  # seconds until a test gives a hanging call up
 LOOPBACK: dict[int, str] = {_stdlib.AF_INET: "127.0.0.1", _stdlib.AF_INET6: "::1"}
 Failure = tuple[type[BaseException], int | None, str | None]
 
@@ -446,24 +445,6 @@ async def test_a_unix_connect_waits_without_spinning(
         sock = mode(AIOSOCK.socket(_stdlib.AF_UNIX), 0.2)
         assert await outcome(sock.connect(place)) == LATE
         assert 2 <= len(attempts) <= 100
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
-    """The names of the stdlib's methods as they are called from now on."""
-    calls: list[str] = []
-
-    def counted(name: str) -> Any:
-        real = getattr(_stdlib.socket, name)
-
-        def call(*args: Any) -> Any:
-            calls.append(name)
-            return real(*args)
-
-        return call
-
-    for name in names:
-        monkeypatch.setattr(_stdlib.socket, name, counted(name), raising=False)
-    return calls
 
 
 @in_each_mode

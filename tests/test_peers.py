@@ -22,7 +22,6 @@ import socket as _stdlib
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -30,16 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import AIOSOCK, Face
+from faces import AIOSOCK, LIMIT, Face, failure
 
 import aiosock
 
 MIB = 2**20
-LIMIT = 5.0  # seconds until a test gives a hanging call up
-
-
-def failure(kind: type[OSError], number: int) -> tuple[type[OSError], int, str]:
-    return kind, number, os.strerror(number)
 
 
 RESET = failure(ConnectionResetError, errno.ECONNRESET)
@@ -647,7 +641,7 @@ async def test_a_full_queue_of_connections_leaves_other_tasks_their_turns() -> N
         assert turns >= 3
 
 
-async def test_an_idle_connection_costs_little_memory_and_no_time() -> None:
+async def test_an_idle_connection_costs_little_memory() -> None:
     with room_for(500) as count, AIOSOCK.closing():
         pairs = [_stdlib.socketpair() for _ in range(count)]
         with peak_of_memory() as peak:
@@ -655,9 +649,6 @@ async def test_an_idle_connection_costs_little_memory_and_no_time() -> None:
             readers = [asyncio.create_task(server.recv(1)) for server in servers]
             await asyncio.sleep(0.05)
             assert peak() / count < 10 * 1024
-        busy = time.process_time()
-        await asyncio.sleep(0.3)
-        assert time.process_time() - busy < 0.15
         for client, _ in pairs:
             client.close()
         assert await asyncio.gather(*readers) == [b""] * count
