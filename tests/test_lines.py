@@ -5,6 +5,7 @@ import gc
 import os
 import socket as _stdlib
 import ssl
+import struct
 import threading
 
 import pytest
@@ -185,3 +186,18 @@ def test_a_tls_socket_is_not_taken_over_as_a_plain_one() -> None:
         with pytest.raises(TypeError, match="a plain socket.socket is needed, not 'SSLSocket'"):
             aiosock.from_stdlib_socket(secure)
         assert secure.fileno() >= 0
+
+
+async def test_data_and_reset_in_one_event_serve_both_who_wait() -> None:
+    with _stdlib.create_server(("127.0.0.1", 0)) as listener:
+        async with aiosock.create_connection(listener.getsockname()) as sock:
+            peer, _ = listener.accept()
+            reading = [asyncio.create_task(sock.recv(10)) for _ in range(2)]
+            await ticks()
+            peer.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.send(b"abc")
+            peer.close()
+            async with asyncio.timeout(5):
+                assert await reading[0] == b"abc"
+                with pytest.raises(ConnectionResetError):
+                    await reading[1]
