@@ -134,7 +134,9 @@ async def test_a_failed_lookup_keeps_no_socket(monkeypatch: pytest.MonkeyPatch) 
     try:
         with pytest.raises(_stdlib.gaierror):
             await sock.connect(("nosuch.test", 1))
-        await ticks()
+        for thread in threading.enumerate():
+            if thread.name == "aiosock-names":
+                thread.join()  # until it ends it holds the error that it delivered
         with pytest.warns(ResourceWarning, match=f"unclosed <socket.socket fd={fd}"):
             del sock
     finally:
@@ -193,8 +195,7 @@ async def test_data_and_reset_in_one_event_serve_both_who_wait() -> None:
         async with aiosock.create_connection(listener.getsockname()) as sock:
             peer, _ = listener.accept()
             reading = [asyncio.create_task(sock.recv(10)) for _ in range(2)]
-            while any(thread.name == "aiosock-names" for thread in threading.enumerate()):
-                await asyncio.sleep(0.001)  # until it ends it holds the error that it delivered
+            await ticks()
             peer.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_LINGER, struct.pack("ii", 1, 0))
             peer.send(b"abc")
             peer.close()
