@@ -203,3 +203,15 @@ async def test_data_and_reset_in_one_event_serve_both_who_wait() -> None:
                 assert await reading[0] == b"abc"
                 with pytest.raises(ConnectionResetError):
                     await reading[1]
+
+
+async def test_the_shortest_timeout_looks_once_though_the_stream_was_empty() -> None:
+    one, other = aiosock.socketpair()
+    with one, other:
+        reading = asyncio.create_task(one.recv(10))
+        await ticks()
+        await other.send(b"a")
+        assert await reading == b"a"
+        await other.send(b"b")
+        one.settimeout(1e-9)
+        assert await one.recv(10) == b"b"
