@@ -4,7 +4,8 @@ A map of the house, from the ground up.  A file imports only from files above it
 
     _constants      every constant of this Python's socket module
     _deadline       when an operation must be over; what a timeout may be
-    _readiness      THE HEART: wakes the operations that wait for one socket
+    _poller         which sockets are ready: one queue in the kernel for each loop
+    _readiness      THE HEART: makes the operations that wait for one socket, each in its turn
     _operations     operations longer than one attempt: connecting, sending all
     _names          host and service names, looked up off the loop
     _socket         the awaitable socket: a method per documented method

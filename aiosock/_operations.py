@@ -298,7 +298,8 @@ class Filling(Stateful):
         try:
             message = self._source.recvmsg_into(self._rest, self._ancbufsize, self._flags)
         except OSError as error:
-            if not self._got or isinstance(error, BlockingIOError):
+            closed = self._source.fileno() < 0
+            if not self._got or closed or isinstance(error, BlockingIOError):
                 raise
             self._put_back(Leftover(self._source, b"", error).instead)
             message = 0, [], 0, None

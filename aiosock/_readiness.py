@@ -1,39 +1,28 @@
-"""Wakes the operations that wait for one socket.
+"""Makes the operations that wait for one socket, each whole and in its turn.
 
-Knows descriptors and event loops; knows nothing of addresses, bytes or what an
-operation does.  The whole engine is one sentence: *try; if it would block, wait for
-the direction that can help; try again.*  It stands once, in `Direction.complete`.
+Knows what a poller tells; knows nothing of addresses, bytes or what an operation does.
+The whole engine is one sentence: *try; if it would block, wait for the direction that can
+help; try again.*  It stands once, in `Direction.complete`.
 
-The callback only wakes.  The system call is made by the task that awaits, with no
+The event only wakes.  The system call is made by the task that awaits, with no
 suspension between the call and the return: a cancelled task has either taken nothing
 or is not cancelled.  A loop's own ``sock_recv`` calls in the callback and parks the
 result in a future, where a cancellation loses it.
 
-Registrations are kept.  ``add_reader`` costs two system calls and as much again in
-Python; so it is done when the first operation waits and undone when an event finds
-nobody waiting, or before close.  Loops report levels, so nothing is missed between.
-
 Readiness is remembered.  A stream that gave less than was asked for is empty; the
 next read waits at once, and the attempt that would have failed is saved.
 
-The loop's hold on our callback *is* the registration.  uvloop drops a descriptor for
-good at an event with POLLERR (an ICMP error, a reset, an entry in the error queue),
-after it called back once and without a word.  So the callback belongs to an object
-that only the loop holds, and whose end marks the line as unregistered.
-
-Waiters stand in line, and only the first may try.  A place is kept until the whole
-operation is over; that makes one `sendall` whole against another without a lock.
-The task that waits is kept alive by the line and keeps its socket alive; nothing here
-refers to the socket's public object, so an idle one closes when its last name goes.
+One operation at a time waits for an event, and holds the place of its direction until it
+is over; others stand in line for that place.  That makes one `sendall` whole against
+another without a lock.  The task that waits is kept alive by the line and keeps its
+socket alive; nothing here refers to the socket's public object, so an idle one closes
+when its last name goes.
 
 One socket may be used from loops of several threads.  Each loop has a line of its own;
 in the order across loops the kernel decides, as between threads.
 
-Closing is: take off the loop, evict, close; an empty line is the mark by which whoever
-stood in it knows.  A descriptor closed while a loop
-still lists it puts the next socket with that number to sleep (asyncio) or aborts the
-process (uvloop).  If a loop runs in another thread, the number is kept from reuse
-until that thread has let go.
+Closing is: take off every loop, close, wake.  Whoever waited tries once more, and the
+closed socket tells him so.
 """
 
 import asyncio
@@ -45,15 +34,16 @@ import types
 from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
-from functools import partial
+from math import inf
+from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from ._deadline import NOW, time_left, timed_out
+from ._poller import READ, WRITE, Event, Poller, Turn, Waiter, poller_of, wake
 
-__all__ = ["Direction", "Readiness", "Stateful", "bad_descriptor", "running_loop", "vet"]
+__all__ = ["BUDGET", "Direction", "Readiness", "Stateful", "bad_descriptor", "running_loop", "vet"]
 
 T = TypeVar("T")
-Waiter = asyncio.Future[None]
 Args = tuple[Any, ...]
 Instead = Callable[[Callable[..., Any], Args], tuple[Callable[..., Any], Args]]
 
@@ -89,100 +79,147 @@ class Stateful:
         """It will not be called again: `error` is raised instead of its outcome."""
 
 
-class Line:
-    """Those who wait on one loop for one direction, in order, and what the loop was told.
+class Line(Waiter):
+    """Who waits on one loop for one direction of one socket.
 
-    The loop holds the line, and so whoever waits in it; the line holds no socket.
+    The poller holds the line, and so whoever waits in it; the line holds no socket.
     """
 
-    __slots__ = ("_told", "drained", "fd", "loop", "new_waiter", "queue", "registered")
+    __slots__ = (
+        "_alarm",
+        "_deadline",
+        "_poller",
+        "_rings_at",
+        "busy",
+        "fd",
+        "loop",
+        "queue",
+        "turn",
+        "watched",
+    )
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.adopt(None)
+    direction: int
 
-    def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Belong to this loop from now on; whatever was before it is gone."""
-        self.loop = loop
-        self.queue: list[Waiter] = []
+    def __init__(self, fd: int, poller: Poller) -> None:
+        super().__init__(poller.loop)
+        self.fd, self.loop = fd, poller.loop
+        self.turn, self._poller = poller.turn, poller
+        self.busy = False  # somebody holds the place
+        self.queue: list[asyncio.Future[bool]] = []
+        self.watched = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = self._deadline = inf
+
+    def watch(self) -> None:
+        """Have the loop tell of events."""
+        self._poller.watch(self.fd, self.direction, self)
+        self.watched = True
+
+    def forget(self) -> None:
+        """No more events: before the descriptor closes, and from any thread."""
         self.drained = False
-        self.new_waiter: Callable[[], Waiter] = loop.create_future if loop else _no_waiter
-        self.registered = False
-        self._told = False
+        if self.watched:
+            self.watched = False
+            self._poller.forget(self.fd, self.direction)
 
-    def alarm(self, waiter: Waiter, deadline: float) -> asyncio.TimerHandle:
-        assert self.loop is not None
-        return self.loop.call_later(time_left(deadline), _ring, waiter)
+    # --- time -----------------------------------------------------------------------
 
-    def keep_going(self) -> None:
-        """Whoever is first now must not wait for a loop that has let go."""
-        if not self.registered:
-            self.register()
+    def until(self, deadline: float) -> Event:
+        """To be awaited: an event, or the deadline.
 
-    def give_up(self, waiter: Waiter | None) -> None:
-        """After a failure: the next looks for himself, and nothing stays on an idle loop."""
-        self.drained = False
-        if waiter in self.queue:
-            self.queue.remove(waiter)
-        if self.queue:
-            self.keep_going()
-            self.nudge()
+        The timer is kept, like the registration.  When it rings too early for the one who
+        waits by then, it is set again: thousands of waits that end in time cost no timer.
+        """
+        self._deadline = deadline
+        if deadline < self._rings_at:
+            self._set_alarm()
+        return self.event
+
+    def _set_alarm(self) -> None:
+        self.silence()
+        self._rings_at = self._deadline
+        self._alarm = self._call_later(time_left(self._deadline), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm, self._rings_at = None, inf
+        if self.is_awaited and time_left(self._deadline):
+            self._set_alarm()
         else:
-            self.unregister()
+            self.wake()
+
+    def silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._rings_at = None, inf
+
+    def _call_later(self, delay: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        assert self.loop is not None
+        return self.loop.call_later(delay, act)
+
+    # --- the line -------------------------------------------------------------------
+
+    async def stand(self, deadline: float | None) -> None:
+        """Await the place, and hold it."""
+        assert self.loop is not None
+        turn: asyncio.Future[bool] = self.loop.create_future()
+        self.queue.append(turn)
+        alarm = None
+        if deadline is not None:
+            alarm = self.loop.call_later(time_left(deadline), _answer, turn, False)
+        try:
+            if not await turn:
+                raise timed_out()
+        except BaseException:
+            if turn in self.queue:
+                self.queue.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.result():
+                self.hand_on()
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    def hand_on(self) -> None:
+        """The place is free: it belongs to the next in line."""
+        while self.queue and not self.is_gone():
+            turn = self.queue.pop(0)
+            if not turn.done():
+                turn.set_result(True)
+                return
+        self.busy = False
 
     def nudge(self) -> None:
-        """Let the first look again, for a reason of which no event tells."""
+        """Let whoever waits look again, for a reason of which no event tells."""
         self.drained = False
-        if self.queue:
-            _ring(self.queue[0])
+        if self.busy and self.loop is not None:
+            self.loop.call_soon(self.wake)
 
-    def find_nobody(self) -> None:
-        """An event for which nobody waits: it is remembered, and the loop need tell no more."""
-        self.drained = False
-        self.unregister()
-
-    def register(self) -> None:
-        self.unregister()  # uvloop keeps a dead registration until it is taken off
-        try:
-            self._add(_Registration(self).wake)
-        except (NotImplementedError, AttributeError):
-            raise NotImplementedError(
-                f"aiosock needs an event loop with add_reader() and add_writer(), which "
-                f"{type(self.loop).__name__} lacks: start one that has them, with "
-                f"asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) or aiosock.run()"
-            ) from None
-        self.registered = self._told = True
-
-    def unregister(self, *kept: object) -> None:
-        if self._told:
-            self.registered = self._told = False
-            if not self.is_gone():
-                self._remove()
-
-    def _add(self, wake: Callable[[], None]) -> None:
-        raise NotImplementedError
-
-    def _remove(self) -> None:
-        raise NotImplementedError
-
-    def evict(self, *kept: object) -> None:
-        """Off the loop, and whoever waits looks again.  What is kept dies afterwards."""
-        self.unregister()
+    def evict(self) -> None:
+        """Everybody looks again, and finds the socket closed."""
+        self.silence()
+        self.nudge()
         evicted, self.queue = self.queue, []
-        self.drained = False
-        for waiter in evicted:
-            _ring(waiter)
+        for turn in evicted:
+            _answer(turn, True)
+
+    # --- the loop -------------------------------------------------------------------
+
+    def lose_loop(self) -> None:
+        super().lose_loop()
+        self.watched = False
+        self.silence()
+        self.queue = []
 
     def is_gone(self) -> bool:
         return self.loop is None or self.loop.is_closed()
 
-    def do(self, act: Callable[..., None], *kept: object) -> None:
+    def do(self, act: Callable[[], None]) -> None:
         """Act on the line from any thread, but within the thread that runs its loop."""
         if self.loop is None or not self.runs_elsewhere():
             act()
             return
         with suppress(RuntimeError):  # closed meanwhile: it let go of everything itself
-            self.loop.call_soon_threadsafe(act, *kept)
+            self.loop.call_soon_threadsafe(act)
 
     def runs_elsewhere(self) -> bool:
         """Whether another thread may be inside the loop."""
@@ -190,48 +227,24 @@ class Line:
         return loop is not None and loop.is_running() and loop is not _get_running_loop()
 
 
-class _Registration:
-    """What a loop holds as long as it listens; when it lets go, the line knows."""
-
-    __slots__ = ("_line",)
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    def wake(self) -> None:
-        """What the loop calls at each event: the first in line looks again."""
-        queue = self._line.queue
-        if not queue:
-            self._line.find_nobody()
-        elif not queue[0].done():
-            queue[0].set_result(None)
-
-    def __del__(self) -> None:
-        self._line.registered = False
-
-
 class _ReadLine(Line):
     __slots__ = ()
-
-    def _add(self, wake: Callable[[], None]) -> None:
-        assert self.loop is not None
-        self.loop.add_reader(self.fd, wake)
-
-    def _remove(self) -> None:
-        assert self.loop is not None
-        self.loop.remove_reader(self.fd)
+    direction = READ
 
 
 class _WriteLine(Line):
     __slots__ = ()
+    direction = WRITE
 
-    def _add(self, wake: Callable[[], None]) -> None:
-        assert self.loop is not None
-        self.loop.add_writer(self.fd, wake)
 
-    def _remove(self) -> None:
-        assert self.loop is not None
-        self.loop.remove_writer(self.fd)
+class _Pause(Event):
+    """Awaited, it is over after a while."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        self[0].get_loop().call_later(PAUSE, wake, self[0])
+        return super().__await__()
 
 
 class _PauseLine(Line):
@@ -243,26 +256,41 @@ class _PauseLine(Line):
 
     __slots__ = ()
 
-    def adopt(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        super().adopt(loop)
-        if loop is not None:
-            self.new_waiter = partial(_restless, loop)
+    def renew(self) -> None:
+        super().renew()
+        self.event = _Pause([self.future])
 
-    def _add(self, wake: Callable[[], None]) -> None: ...
+    def watch(self) -> None:
+        self.watched = True
 
-    def _remove(self) -> None: ...
+    def forget(self) -> None: ...
+
+
+class _Signpost(Line):
+    """In the place of a line: the way to one has to be asked for."""
+
+    __slots__ = ()
+
+    def __init__(self, busy: bool) -> None:
+        self.busy, self.drained, self.remembers = busy, False, False
+        self.queue, self.turn = [], Turn()
+
+
+_NOWHERE: Final = _Signpost(busy=False)  # nobody has waited yet
+_CROSSROADS: Final = _Signpost(busy=True)  # loops of several threads have a line each
 
 
 class Direction:
     """One direction of one socket: it completes operations, one after the other."""
 
-    __slots__ = ("_elsewhere", "_line", "_sock", "_spent", "instead")
+    __slots__ = ("_kind", "_lines", "_sock", "instead", "line", "spent")
 
-    def __init__(self, sock: _stdlib.socket, line: Line, spent: list[int]) -> None:
+    def __init__(self, sock: _stdlib.socket, kind: type[Line], spent: list[int]) -> None:
         self._sock = sock  # lives until no loop knows its number any more
-        self._line = line
-        self._elsewhere: tuple[Line, ...] = ()
-        self._spent = spent  # by both directions since one of them waited
+        self._kind = kind
+        self.line: Line = _NOWHERE
+        self._lines: tuple[Line, ...] = ()
+        self.spent = spent  # by both directions since one of them waited
         self.instead: Instead | None = None  # what to try after a put back
 
     async def complete(
@@ -278,70 +306,65 @@ class Direction:
             attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
             return _at_once(attempt, args)
-        line, waiter = self._nearest_line() if self._elsewhere else self._line, None
-        first = not (line.queue or (asked and line.drained))
+        line, spent, held = self.line, self.spent, False
         try:
-            if first and self._spent[0] >= BUDGET:
-                self._spent[0] = 0
-                await _GIVE_WAY
-                first = not line.queue
+            if line.busy or spent[0] >= BUDGET:
+                line, held = await self._turn(deadline, attempt, args)
                 if self.instead is not None:
                     attempt, args = self.instead(attempt, args)
+            look = held or not (asked and line.drained)
             while True:
-                if first:
+                if look:
                     try:
                         result = attempt(*args)
+                        break
                     except BlockingIOError:
                         pass
-                    else:
-                        break
-                if waiter is None:
-                    if not (first or asked):
-                        vet(attempt, args)
-                    if line.loop is not _get_running_loop() or line.loop is None:
-                        line = self._line_here()
-                if deadline is not None and not time_left(deadline):
-                    if first or line.queue:
+                    if deadline is not None and not time_left(deadline):
                         raise timed_out()
-                    first = True  # it is late, but nobody has looked yet
-                    continue
-                if not line.registered:
-                    line.register()
-                fresh = line.new_waiter()
-                if waiter is None:
-                    line.queue.append(fresh)
-                else:  # his old place again
-                    line.queue[line.queue.index(waiter)] = fresh
-                waiter = fresh
-                if deadline is None:
-                    await waiter
-                else:
-                    alarm = line.alarm(waiter, deadline)
-                    try:
-                        await waiter
-                    finally:
-                        alarm.cancel()
+                look = True
+                if not held:
+                    if line.turn.thread != get_ident():
+                        line = self._line_here()
+                    line.busy = held = True
+                # What awaiting the future does, but for the question whether it is done.
+                line.future._asyncio_future_blocking = True
+                await (line.event if deadline is None else line.until(deadline))
                 if self.instead is not None:
                     attempt, args = self.instead(attempt, args)
-                if not line.queue:
-                    raise bad_descriptor()  # evicted: the socket is closed
-                first = line.queue[0] is waiter
         except BaseException as error:
-            if waiter is not None or not line.runs_elsewhere():
-                line.give_up(waiter)
+            line.drained = False
+            if held:
+                line.renew()
+                line.hand_on()
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
             raise
-        if waiter is None:
-            self._spent[0] += 1
-            return result
-        self._spent[0] = 0
-        del line.queue[0]
-        if line.queue:
-            line.keep_going()
-        if asked:
+        if held:
+            spent[0] = 0
+            if line.queue:
+                line.hand_on()
+            else:
+                line.busy = False
+        else:
+            spent[0] += 1
+        if asked and line.remembers:
             line.drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
+
+    async def _turn(
+        self, deadline: float | None, attempt: Callable[..., Any], args: Args
+    ) -> tuple[Line, bool]:
+        """The line of this loop, and whether its place had to be waited for."""
+        if self.spent[0] >= BUDGET:
+            self.spent[0] = 0
+            await _GIVE_WAY
+        line = self._line_here()
+        if not line.busy:
+            return line, False
+        vet(attempt, args)
+        await line.stand(deadline)
+        return line, True
 
     def put_back(self, instead: Instead) -> None:
         """Something was taken too much: attempts from now on are what `instead` makes of them."""
@@ -350,38 +373,31 @@ class Direction:
         for line in self.lines():
             line.do(line.nudge)
 
-    def is_free(self) -> bool:
-        """Whether an attempt may be made at once: nobody waits, and others had their turn."""
-        spent, line = self._spent, self._nearest_line() if self._elsewhere else self._line
-        spent[0] += 1
-        return not line.queue and spent[0] < BUDGET
-
     def _line_here(self) -> Line:
-        """The line of the loop that runs now: the first, or one beside it."""
+        """The line of the loop that runs now."""
         loop = running_loop()
         with _adopting:
-            for line in self.lines():
-                if line.loop is loop:
-                    return line
-            line = self._line if self._line.is_gone() else type(self._line)(self._line.fd)
-            line.adopt(loop)
-            if line is not self._line:
-                live = [line for line in self._elsewhere if not line.is_gone()]
-                self._elsewhere = (*live, line)
-            return line
-
-    def _nearest_line(self) -> Line:
-        """The line of the loop that runs now if it has one, else the first."""
-        loop = _get_running_loop()
-        return next((line for line in self.lines() if line.loop is loop), self._line)
+            if self._sock.fileno() < 0:  # closed by another thread, just now
+                raise bad_descriptor()
+            lines = self.lines()
+            line = next((line for line in lines if line.loop is loop), None)
+            if line is None:
+                line = self._kind(self._sock.fileno(), poller_of(loop))
+                lines.append(line)
+            self._lines = tuple(lines)
+            self.line = line if len(lines) == 1 else _CROSSROADS
+        if not line.watched:
+            line.watch()
+        return line
 
     def lines(self) -> list[Line]:
         """Those that a loop knows."""
-        return [line for line in (self._line, *self._elsewhere) if not line.is_gone()]
+        return [line for line in self._lines if not line.is_gone()]
 
     def __del__(self) -> None:
         for line in self.lines():
-            line.do(line.unregister, self._sock)
+            line.forget()
+            line.do(line.silence)
 
 
 class Readiness:
@@ -392,15 +408,15 @@ class Readiness:
     def __init__(self, sock: _stdlib.socket) -> None:
         self._sock = sock
         self._spent = [0]
-        self.reading = Direction(sock, _ReadLine(sock.fileno()), self._spent)
-        self.writing = Direction(sock, _WriteLine(sock.fileno()), self._spent)
+        self.reading = Direction(sock, _ReadLine, self._spent)
+        self.writing = Direction(sock, _WriteLine, self._spent)
         self._pausing: Direction | None = None
         self._errands: set[asyncio.Future[Any]] | None = None
 
     @property
     def pausing(self) -> Direction:
         if self._pausing is None:
-            self._pausing = Direction(self._sock, _PauseLine(self._sock.fileno()), self._spent)
+            self._pausing = Direction(self._sock, _PauseLine, self._spent)
         self._pausing.instead = self.reading.instead
         return self._pausing
 
@@ -431,48 +447,29 @@ class Readiness:
             line.do(line.nudge)
 
     def close(self) -> None:
-        afar = self._evict()
-        if afar:
-            number = _Number(self._sock.detach())
-        else:
-            self._sock.close()
-        for line in afar:
-            line.do(line.evict, number)
+        self._end(self._sock.close)
 
     def detach(self) -> int:
-        for line in self._evict():
-            line.do(line.evict)
-        return self._sock.detach()
+        return self._end(self._sock.detach)
 
-    def _evict(self) -> list[Line]:
-        """Evict and take off the loop: here at once; lines of other threads are returned."""
+    def _end(self, end: Callable[[], T]) -> T:
         for task in tuple(self._errands or ()):
             with suppress(RuntimeError):  # its loop has closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        afar = [line for line in self._lines() if line.runs_elsewhere()]
-        for line in self._lines():
-            if line not in afar:
-                line.evict()
-        return afar
+        lines = self._lines()
+        for line in lines:
+            line.forget()
+        try:
+            return end()
+        finally:
+            for line in lines:
+                line.do(line.evict)
 
     def _directions(self) -> list[Direction]:
         return [d for d in (self.reading, self.writing, self._pausing) if d is not None]
 
     def _lines(self) -> list[Line]:
         return [line for direction in self._directions() for line in direction.lines()]
-
-
-class _Number:
-    """A descriptor that closes when the last thread has let go of it."""
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            os.close(self._fd)
 
 
 class _GiveWay:
@@ -485,17 +482,6 @@ _adopting: Final = threading.Lock()
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 
 
-def _restless(loop: asyncio.AbstractEventLoop) -> Waiter:
-    """A waiter who looks again after a pause."""
-    waiter: Waiter = loop.create_future()
-    loop.call_later(PAUSE, _ring, waiter)
-    return waiter
-
-
-def _no_waiter() -> Waiter:
-    raise AssertionError("a line without a loop")
-
-
 def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
     try:
         return attempt(*args)
@@ -505,9 +491,9 @@ def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
         raise
 
 
-def _ring(waiter: Waiter) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _answer(turn: asyncio.Future[bool], answer: bool) -> None:
+    if not turn.done():
+        turn.set_result(answer)
 
 
 def vet(attempt: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -7,7 +7,6 @@ loop: what it asserts is what the stdlib does, and the same text holds for us.
 
 import asyncio
 import gc
-import os
 import socket as _stdlib
 import sys
 import threading
@@ -16,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
-from faces import AIOSOCK, STDLIB, Face
+from faces import AIOSOCK, STDLIB, Face, open_descriptors
 
 Loop = asyncio.AbstractEventLoop
 
@@ -68,17 +67,13 @@ async def net(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """No descriptor and no thread is left behind, and no default is changed."""
-    before, threads = open_descriptors(), threading.active_count()
+    before, threads = open_descriptors(queues=True), threading.active_count()
     yield
     for pause in (0, *[0.01] * 100):
-        if open_descriptors() <= before and threading.active_count() <= threads:
+        if open_descriptors(queues=True) <= before and threading.active_count() <= threads:
             break
         gc.collect()
         time.sleep(pause)
-    assert open_descriptors() <= before, "descriptors are left open"
+    assert open_descriptors(queues=True) <= before, "descriptors are left open"
     assert threading.active_count() <= threads, threading.enumerate()
     assert _stdlib.getdefaulttimeout() is None
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))

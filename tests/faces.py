@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket as _stdlib
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -131,6 +131,15 @@ class Face:
 
 STDLIB = Face("stdlib", _stdlib)
 AIOSOCK = Face("aiosock", aiosock)
+
+
+def open_descriptors(*, queues: bool = False) -> int:
+    """How many descriptors are open, not counting the event queues of loops."""
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one with which we look
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+    return len([link for link in links if queues or "eventpoll" not in link])
 
 
 def failure(kind: type[OSError], number: int) -> tuple[type[OSError], int, str]:

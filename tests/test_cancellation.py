@@ -32,8 +32,7 @@ from functools import partial
 from typing import IO, Any
 
 import pytest
-from conftest import open_descriptors
-from faces import Face
+from faces import Face, open_descriptors
 
 import aiosock
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faces import Face
+from faces import Face, open_descriptors
 
 import aiosock
 from aiosock import (
@@ -49,10 +49,6 @@ def closed_port() -> tuple[str, int]:
         sock.bind(("127.0.0.1", 0))
         found: tuple[str, int] = sock.getsockname()
     return found
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from faces import AIOSOCK, LIMIT, Face, count_calls, failure
+from faces import AIOSOCK, LIMIT, Face, count_calls, failure, open_descriptors
 
 import aiosock
 
@@ -478,10 +478,6 @@ async def test_a_closed_peer_of_a_unix_datagram_pair_refuses(net: Face) -> None:
 # --- descriptors --------------------------------------------------------------------
 
 
-def opened() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
     ends = os.pipe()
@@ -534,13 +530,13 @@ async def test_a_descriptor_arrives_and_works(net: Face, kind: str) -> None:
 async def test_descriptors_without_room_are_closed_and_that_is_told(net: Face, kind: str) -> None:
     one, other = await connected(net, kind)
     with pipe() as (reader, writer):
-        before = opened()
+        before = open_descriptors()
         for room, delivered in (_stdlib.CMSG_LEN(4), 1), (ROOM, 4), (0, 0):
             await one.sendmsg([b"four"], rights(reader, writer, reader, writer))
             data, ancdata, flags, _ = await other.recvmsg(10, room)
             assert data == b"four"
             assert bool(flags & _stdlib.MSG_CTRUNC) == (delivered < 4)
-            assert opened() == before + delivered
+            assert open_descriptors() == before + delivered
             assert close_all(taken(ancdata)) == delivered
 
 
@@ -548,7 +544,7 @@ async def test_descriptors_without_room_are_closed_and_that_is_told(net: Face, k
 async def test_a_receive_that_cannot_tell_of_descriptors_closes_them(net: Face, kind: str) -> None:
     one, other = await connected(net, kind)
     with pipe() as (reader, _):
-        before = opened()
+        before = open_descriptors()
         for verb, what in (
             ("recv", 10),
             ("recv_into", bytearray(10)),
@@ -559,16 +555,16 @@ async def test_a_receive_that_cannot_tell_of_descriptors_closes_them(net: Face, 
         ):
             await one.sendmsg([b"ignored"], rights(reader))
             await getattr(other, verb)(what)
-            assert opened() == before, verb
+            assert open_descriptors() == before, verb
 
 
 async def test_filling_a_buffer_closes_the_descriptors_that_come_with_it(net: Face) -> None:
     one, other = await connected(net, "stream")
     with pipe() as (reader, _):
-        before = opened()
+        before = open_descriptors()
         await one.sendmsg([b"abcd"], rights(reader))
         assert await other.recv(4, _stdlib.MSG_WAITALL) == b"abcd"
-        assert opened() == before
+        assert open_descriptors() == before
 
 
 async def test_descriptors_part_a_stream(net: Face) -> None:
@@ -617,7 +613,7 @@ async def test_a_descriptor_that_is_none_is_not_sent(net: Face) -> None:
 async def test_a_cancelled_recvmsg_leaves_the_descriptors_in_the_socket(kind: str) -> None:
     with AIOSOCK.closing(), pipe() as (reader, _):
         one, other = await connected(AIOSOCK, kind)
-        before = opened()
+        before = open_descriptors()
         for turns in range(6):
             task = asyncio.create_task(other.recvmsg(10, ROOM))
             await asyncio.sleep(0.001)
@@ -629,7 +625,7 @@ async def test_a_cancelled_recvmsg_leaves_the_descriptors_in_the_socket(kind: st
                 _, ancdata, _, _ = await task
             except asyncio.CancelledError:
                 _, ancdata, _, _ = await outcome(other.recvmsg(10, ROOM))
-            assert opened() == before + 1
+            assert open_descriptors() == before + 1
             assert close_all(taken(ancdata)) == 1
 
 
@@ -641,26 +637,26 @@ async def test_closing_a_socket_closes_the_descriptors_that_nobody_took() -> Non
         copy = os.dup(writer)
         await one.sendmsg([b"x"], rights(copy))
         os.close(copy)
-        before = opened()
+        before = open_descriptors()
         other.close()
-        assert opened() == before - 1
+        assert open_descriptors() == before - 1
 
 
 async def test_send_fds_and_recv_fds(net: Face) -> None:
     one, other = await connected(net, "stream")
     with pipe() as ends:
-        before = opened()
+        before = open_descriptors()
         assert await net.send_fds(one, [b"ab", b"c"], ends) == 3
         data, numbers, flags, _ = await net.recv_fds(other, 10, 2)
         assert (data, flags & _stdlib.MSG_CTRUNC) == (b"abc", 0)
-        assert opened() == before + 2
+        assert open_descriptors() == before + 2
         assert close_all(numbers) == 2
         await net.send_fds(one, [b"abc"], [*ends, *ends])
         data, numbers, flags, _ = await net.recv_fds(other, 10, 1)
         assert data == b"abc"
         assert flags & _stdlib.MSG_CTRUNC
         close_all(numbers)
-        assert opened() == before
+        assert open_descriptors() == before
 
 
 # --- other ancillary data -----------------------------------------------------------

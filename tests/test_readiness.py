@@ -33,6 +33,7 @@ from conftest import LOOPS
 from faces import AIOSOCK, Face
 
 import aiosock
+from aiosock._poller import Poller, poller_of
 
 HELLO = b"hello"
 SMALL = 4096
@@ -526,10 +527,8 @@ def test_closing_the_loop_frees_who_waits(loop_name: str) -> None:
 
     loop.run_until_complete(leave_behind(one))
     del one
-    loop.close()
-    del loop
     with pytest.warns(ResourceWarning, match="unclosed"):
-        gc.collect()
+        loop.close()
     assert known() is None
     other.close()
 
@@ -597,30 +596,30 @@ async def test_no_cycle_keeps_a_socket_after_a_failure(
 
 
 class Registrations:
-    """Counts what a loop is asked to watch; `left` is what it watches now."""
+    """Counts what the poller is asked to watch, and how often it is called."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: Counter[str] = Counter()
-        self.left: set[tuple[str, Any]] = set()
-        loop = asyncio.get_running_loop()
-        for kind in ("reader", "writer"):
-            for verb in ("add", "remove"):
-                monkeypatch.setattr(loop, f"{verb}_{kind}", self._counting(loop, verb, kind))
+        for name in ("watch", "forget", "fire"):
+            monkeypatch.setattr(Poller, name, self._counting(name))
 
-    def _counting(self, loop: Any, verb: str, kind: str) -> Callable[..., Any]:
-        original = getattr(loop, f"{verb}_{kind}")
+    def _counting(self, name: str) -> Callable[..., Any]:
+        original = getattr(Poller, name)
 
-        def counting(fd: int, *args: Any) -> Any:
-            assert type(fd) is int  # a loop may hold on to a socket that it is given
-            self.calls[f"{verb}_{kind}"] += 1
-            (self.left.add if verb == "add" else self.left.discard)((kind, fd))
-            return original(fd, *args)
+        def counting(poller: Poller, *args: Any) -> Any:
+            self.calls[name] += 1
+            return original(poller, *args)
 
         return counting
 
 
+def watched() -> set[int]:
+    """The descriptors that this loop's poller watches."""
+    return {fd for fds in poller_of(asyncio.get_running_loop()).waiters.values() for fd in fds}
+
+
 @pytest.fixture
-async def registrations(monkeypatch: pytest.MonkeyPatch) -> Registrations:
+def registrations(monkeypatch: pytest.MonkeyPatch) -> Registrations:
     return Registrations(monkeypatch)
 
 
@@ -638,63 +637,120 @@ async def test_a_registration_is_kept_over_many_waits(
     for _ in range(100):
         await one.sendall(HELLO)
         assert await one.recv(100) == HELLO
-    assert registrations.calls["add_reader"] <= 2
-    assert registrations.calls["remove_reader"] == registrations.calls["add_writer"] == 0
+    assert registrations.calls["watch"] <= 2
+    assert registrations.calls["forget"] == 0
     one.close()
     await echoing
     other.close()
-    assert registrations.left == set()
+    assert watched() == set()
 
 
+@pytest.mark.parametrize("end", ["close", "detach"])
 @pytest.mark.parametrize("name", [name for name in WAITS if "datagram" not in name])
-async def test_no_registration_is_left_when_nobody_waits_after_a_cancel(
-    name: str, registrations: Registrations, ours: Face
-) -> None:
+async def test_a_registration_ends_before_its_descriptor(name: str, end: str, ours: Face) -> None:
     make, call = WAITS[name]
     sock = await make(ours)
+    number = sock.fileno()
     first, second = await waiting(call(sock), call(sock))
     await cancelled(first)
-    assert len(registrations.left) == 1
     await cancelled(second)
-    assert registrations.left == set()
+    assert watched() == {number}
+    detached = getattr(sock, end)()
+    assert watched() == set()
+    if end == "detach":
+        os.close(detached)
 
 
-async def test_no_registration_is_left_after_a_cancelled_connect(
-    registrations: Registrations, ours: Face
-) -> None:
-    address = await nowhere(ours)
-    sock = ours.socket()
-    (task,) = await waiting(sock.connect(address))
-    assert registrations.left == {("writer", sock.fileno())}
-    await cancelled(task)
-    assert registrations.left == set()
+async def test_a_registration_ends_with_the_last_name_of_its_socket(ours: Face) -> None:
+    one, other = aiosock.socketpair()
+    ours.keep(other)
+    (task,) = await waiting(one.recv(1))
+    await other.sendall(b"a")
+    await task
+    del task
+    assert watched() != set()
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del one
+    assert watched() == set()
 
 
-async def test_no_registration_is_left_after_a_timeout(
-    registrations: Registrations, ours: Face
-) -> None:
-    one, _ = ours.socketpair()
-    one.settimeout(0.001)
-    with pytest.raises(TimeoutError):
-        await one.recv(1)
-    assert registrations.left == set()
+async def test_a_direction_that_ends_leaves_the_other_one_watched(ours: Face) -> None:
+    """A task that receives keeps its socket's descriptor, not the socket's other half."""
+    one, other = aiosock.socketpair()
+    ours.keep(other)
+    (filling,) = await waiting(one.sendall(bytes(10**6)))
+    await cancelled(filling)
+    sock = ours.keep(one._sock)
+    (reading,) = await waiting(one._reading.complete(None, 10, sock.recv, 10))
+    del one, filling
+    gc.collect()
+    assert len(watched()) == 1
+    await other.sendall(HELLO)
+    async with asyncio.timeout(5):
+        assert await reading == HELLO
 
 
 async def test_data_that_nobody_wants_does_not_spin_the_loop(
     registrations: Registrations, ours: Face
 ) -> None:
-    """An event that finds nobody waiting takes the registration off."""
     one, other = ours.socketpair()
     (task,) = await waiting(one.recv(1))
     await other.sendall(HELLO)
     assert await task == b"h"
+    registrations.calls.clear()
     await turns(10)
-    assert registrations.left == set()
+    assert registrations.calls["fire"] <= 1
     assert await one.recv(10) == b"ello"
     (task,) = await waiting(one.recv(10))
     await other.sendall(HELLO)
     async with asyncio.timeout(5):
         assert await task == HELLO
+
+
+async def test_the_end_that_comes_with_the_last_data_is_seen(net: Face) -> None:
+    """One event tells of both; a short read then says nothing about what follows."""
+    one, other = await net.tcp_pair()
+    reading = asyncio.create_task(one.recv(100))
+    await asyncio.sleep(0.01)
+    await other.sendall(HELLO)
+    other.close()
+    async with asyncio.timeout(5):
+        assert await reading == HELLO
+        assert await one.recv(100) == b""
+        assert await one.recv(100) == b""
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_a_task_that_ends_the_program_takes_no_events_from_others(
+    loop_name: str, ending: type[BaseException], ours: Face
+) -> None:
+    """Its exception goes through the loop, and what came in the same turn is not lost."""
+    pairs = [ours.socketpair() for _ in range(5)]
+    runner = asyncio.Runner(loop_factory=LOOPS[loop_name])
+
+    async def end() -> None:
+        await pairs[2][0].recv(10)
+        raise ending
+
+    async def begin() -> list[asyncio.Task[Any]]:
+        tasks = [asyncio.create_task(one.recv(10)) for one, _ in pairs[:2] + pairs[3:]]
+        tasks.append(asyncio.create_task(end()))
+        await turns()
+        return tasks
+
+    async def outcomes(tasks: list[asyncio.Task[Any]]) -> list[Any]:
+        async with asyncio.timeout(5):
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with runner:
+        tasks = runner.run(begin())
+        for _, other in pairs:
+            os.write(other.fileno(), HELLO)
+        with pytest.raises(ending):
+            runner.run(asyncio.sleep(0.1))
+        assert runner.run(outcomes(tasks[:-1])) == [HELLO] * 4
+        assert type(tasks[-1].exception()) is ending
 
 
 # --- errors that the kernel reports ---------------------------------------------------
