@@ -28,6 +28,7 @@ import select
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import chain
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,13 +177,17 @@ class Poller:
                         waiter.drained = False
                         if event & _ENDING:
                             waiter.remembers = False
-                        wake(waiter.future)
+                        future = waiter.future
+                        if callbacks := future._callbacks:  # as `wake` does, and a call less
+                            resume, context = callbacks[0]
+                            future.remove_done_callback(resume)
+                            context.run(resume, _DONE)
                 if event != _IN:
                     waiter = writers.get(fd)
                     if waiter is not None and event & _NOT_IN:
                         wake(waiter.future)
         except BaseException:  # a task ended the program: others still get their events
-            self.loop.call_soon(self._dispatch, events)
+            self.loop.call_soon(self._dispatch, chain([(fd, event)], events))
             raise
         finally:
             self.turn.thread = 0

@@ -349,7 +349,7 @@ class Direction:
         else:
             spent[0] += 1
         if asked and line.remembers:
-            line.drained = 0 < (result if result.__class__ is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
+            line.drained = 0 < (result if type(result) is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
 
     async def _turn(

@@ -179,7 +179,7 @@ class socket:
         all of it; what a cancelled one had gathered comes first in this object's next call
         (other descriptors of the connection do not see it any more).
         """
-        if flags or bufsize.__class__ is not int or bufsize <= 0:
+        if flags or type(bufsize) is not int or bufsize <= 0:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
         return self._reading.complete(
             self._timeout and deadline_after(self._timeout),
@@ -303,7 +303,7 @@ class socket:
                 raise
             else:
                 sending.spent[0] += 1
-                if sent == (len(data) if data.__class__ is bytes else memoryview(data).nbytes):
+                if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
                     return
         whole = Sending(sent, self._send, data, quiet)
         await sending.complete(self._deadline_with(flags), 0, whole)

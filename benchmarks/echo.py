@@ -1,32 +1,39 @@
 """Echo of 1 KiB over TCP: aiosock beside its peers, interleaved in one run.
 
-    python benchmarks/echo.py [--rounds 9] [--seconds 0.4] [--connections 10] [--size 1024]
+    python benchmarks/echo.py [--rounds 25] [--seconds 0.15] [--connections 10] [--size 1024]
 
-Each server is a process of its own; the load comes from a bare epoll loop in this one,
-which sends on each connection, waits for the whole echo, and sends again.  In every
-round each server is measured once, in turn, so that a drift of the machine meets all of
-them alike.  A figure is a ratio to a peer on the same loop in the same round; the median
-over the rounds is printed, with the lowest and highest beside it.  Peers that are not
-installed (uvloop, trio, curio) are left out.
+Each server is a process of its own, on one core; the load comes from another, from a bare
+epoll loop, which sends on each connection, waits for the whole echo, and sends again.  That
+loop is in C (load.c), compiled when this starts; where no compiler is, one in Python does
+the same, and is slower than some of the servers.  In every round each server is measured
+once, in turn, so that a drift of the machine meets all of them alike.  A figure is a ratio
+to a peer on the same loop in the same round; the median over the rounds is printed, with
+the quarters beside it: half of the rounds lie between these.  Peers that are not installed
+(uvloop, trio, curio) are left out.
 """
 
 import argparse
 import asyncio
 import importlib.util
 import json
+import os
 import platform
 import select
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from statistics import median
+from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 import aiosock
 
 SIZE = 65536
+Load = Callable[[int, int, int, float], float]
 
 
 # --- the servers: each prints its port, then echoes until it is killed ------------------
@@ -167,10 +174,8 @@ def announce(port: int) -> None:
 
 
 class Server:
-    def __init__(self, name: str, pin: bool) -> None:
-        command = [sys.executable, __file__, "--serve", name]
-        if pin:
-            command = ["taskset", "-c", "0", *command]
+    def __init__(self, name: str) -> None:
+        command = [*on_core(0), sys.executable, __file__, "--serve", name]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -180,8 +185,8 @@ class Server:
         self.process.communicate()
 
 
-def load(port: int, connections: int, size: int, seconds: float) -> float:
-    """Round trips a second."""
+def python_load(port: int, connections: int, size: int, seconds: float) -> float:
+    """What load.c does: round trips a second."""
     message, epoll, missing = b"x" * size, select.epoll(), {}
     socks = {}
     for _ in range(connections):
@@ -208,9 +213,30 @@ def load(port: int, connections: int, size: int, seconds: float) -> float:
     return trips / elapsed
 
 
-def measure(names: list[str], options: argparse.Namespace) -> dict[str, list[float]]:
-    pin = options.pin and not subprocess.call(["which", "taskset"], stdout=subprocess.DEVNULL)
-    servers = {name: Server(name, pin) for name in names}
+def compiled_load(folder: str) -> Load | None:
+    """The load that load.c makes of it, if there is a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    program = f"{folder}/load"
+    subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("load.c")], check=True)
+
+    def load(*args: float) -> float:
+        command = [*on_core(1), program, *map(str, args)]
+        return float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    return load
+
+
+def on_core(number: int) -> list[str]:
+    """What to put before a command to run it on one core, where that can be done."""
+    if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
+        return []
+    return ["taskset", "-c", str(number)]
+
+
+def measure(names: list[str], load: Load, options: argparse.Namespace) -> dict[str, list[float]]:
+    servers = {name: Server(name) for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     try:
         for turn in range(options.rounds + 1):
@@ -230,18 +256,19 @@ def ratios(rates: dict[str, list[float]]) -> list[tuple[str, str, float, float, 
         loop = ours.rpartition(" ")[2]
         for peer in (n for n in rates if n != ours and (n.endswith(loop) or " on " not in n)):
             pairs = [a / b for a, b in zip(rates[ours], rates[peer], strict=True)]
-            rows.append((ours, peer, median(pairs), min(pairs), max(pairs)))
+            low, middle, high = quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
+            rows.append((ours, peer, middle, low, high))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="TCP echo, aiosock beside its peers")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.4, help="for each server in a round")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=0.15, help="for each server in a round")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="servers, by part of the name")
-    parser.add_argument("--no-pin", dest="pin", action="store_false", help="no taskset")
+    parser.add_argument("--python-load", action="store_true", help="as without a compiler")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -249,12 +276,15 @@ def main() -> None:
         return SERVERS[options.serve]()
     wanted = options.only or [""]
     names = [n for n in SERVERS if installed(n) and any(part in n for part in wanted)]
-    rates = measure(names, options)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = None if options.python_load else compiled_load(folder)
+        rates = measure(names, compiled or python_load, options)
     if options.json:
         print(json.dumps({"python": platform.python_version(), "rates": rates}))
         return None
     load_of = f"{options.connections} connections, {options.size} bytes"
-    print(f"Python {platform.python_version()}, {load_of}, {options.rounds} rounds")
+    by = "C" if compiled else "Python"
+    print(f"Python {platform.python_version()}, {load_of} from {by}, {options.rounds} rounds")
     for name, values in rates.items():
         print(f"  {name:22} {median(values):10,.0f} round trips/s")
     for ours, peer, middle, low, high in ratios(rates):
