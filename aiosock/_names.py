@@ -40,6 +40,7 @@ __all__ = [
     "getservbyport",
     "needs_lookup",
     "numeric_address",
+    "numeric_addresses",
     "set_resolver",
 ]
 
@@ -205,13 +206,27 @@ async def getaddrinfo(
     what `socket` raises for arguments of a wrong type.  A cancelled lookup goes on in
     its thread, unheard.
     """
-    host, port = host if host != "" and host != b"" else None, port if port != "" else None
+    found = numeric_addresses(host, port, family, type, proto, flags)
+    if found is not None:
+        return found
+    return await _resolver.getaddrinfo(_or_null(host), _or_null(port), family, type, proto, flags)
+
+
+def numeric_addresses(
+    host: Host, port: Port, family: int, type: int, proto: int, flags: int
+) -> list[AddrInfo] | None:
+    """What getaddrinfo says without looking anything up; None if it has to."""
     numeric = flags | _stdlib.AI_NUMERICHOST | _stdlib.AI_NUMERICSERV
     try:
-        return list(_original_getaddrinfo(host, port, family, type, proto, numeric))
+        return list(
+            _original_getaddrinfo(_or_null(host), _or_null(port), family, type, proto, numeric)
+        )
     except (_stdlib.gaierror, UnicodeError):
-        pass  # a name, or an error that the lookup will tell
-    return await _resolver.getaddrinfo(host, port, family, type, proto, flags)
+        return None  # a name, or an error that the lookup will tell
+
+
+def _or_null(name: Any) -> Any:
+    return None if name == "" or name == b"" else name
 
 
 async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:

@@ -16,28 +16,61 @@ import os
 import select
 import socket as _stdlib
 from collections.abc import Callable, Iterable
-from typing import IO, Any, Final
+from typing import Any, Final, TypeVar
 
 from ._deadline import NOW
-from ._readiness import Readiness, Stateful, bad_descriptor, vet
+from ._readiness import Direction, Readiness, Stateful, bad_descriptor, vet
 
 __all__ = [
-    "Filling",
-    "FillingAPeek",
-    "Leftover",
+    "AF_UNIX",
+    "MSG_DONTWAIT",
+    "MSG_NOSIGNAL",
+    "SIGNALLING",
     "Sending",
     "SendingFile",
     "SendingMessage",
+    "again",
     "await_ready",
     "connect",
-    "cut",
-    "urgent",
+    "has",
+    "receiving",
+    "room_of",
 ]
+
+T = TypeVar("T")
+
+# Plain ints: an operation on an enum's member takes a microsecond.
+MSG_DONTWAIT: Final = int(getattr(_stdlib, "MSG_DONTWAIT", 0))
+MSG_ERRQUEUE: Final = int(getattr(_stdlib, "MSG_ERRQUEUE", 0))
+MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
+MSG_OOB: Final = int(_stdlib.MSG_OOB)
+MSG_PEEK: Final = int(_stdlib.MSG_PEEK)
+MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
+MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
+AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
+SIGNALLING: Final = (_stdlib.AF_INET, _stdlib.AF_INET6, AF_UNIX)  # may raise SIGPIPE
 
 BLOCK: Final = 8192  # bytes read at once from a file that os.sendfile() refuses
 POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)
-MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
 LARGEST: Final = 2**20  # bytes of a file sent before other tasks get a turn
+
+
+def has(flags: object, flag: int) -> bool:
+    return isinstance(flags, int) and bool(flags & flag)
+
+
+def again(items: Iterable[T]) -> Iterable[T]:
+    """An iterable that an attempt may walk through each time it is made."""
+    return tuple(items) if isinstance(items, Iterable) else items
+
+
+def room_of(buffer: object) -> int:
+    """How many bytes may be written to a buffer; -1 where that will be refused."""
+    try:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whether it is a buffer is the question
+    except TypeError:
+        return -1
+    return view.nbytes if view.c_contiguous and not view.readonly else -1
 
 
 def would_block() -> BlockingIOError:
@@ -45,8 +78,6 @@ def would_block() -> BlockingIOError:
 
 
 # --- connecting ---------------------------------------------------------------------
-
-AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
 
 
 class Connecting(Stateful):
@@ -191,8 +222,15 @@ class SendingFile(Stateful):
     "not ready", on any system.  The file's position follows, also after an error.
     """
 
-    def __init__(self, sock: _stdlib.socket, file: IO[bytes], offset: int, count: int | None):
-        self.sent = 0
+    def __init__(
+        self,
+        sock: Any,
+        file: Any,
+        offset: int,
+        count: int | None,
+        sendfile: Callable[..., int] = os.sendfile,
+    ):
+        self.sent, self._sendfile = 0, sendfile
         self._sock, self._file, self._offset, self._count = sock, file, offset, count
         self._unsent = memoryview(b"")
         self._fileno, size = _number_and_size(file)
@@ -223,7 +261,7 @@ class SendingFile(Stateful):
             return self._send(wanted)
         try:
             start = self._offset + self.sent
-            sent = os.sendfile(self._sock.fileno(), self._fileno, start, wanted)
+            sent = self._sendfile(self._sock.fileno(), self._fileno, start, wanted)
         except OSError as error:
             if self.sent or isinstance(error, BlockingIOError) or self._sock.fileno() < 0:
                 raise
@@ -248,14 +286,14 @@ class SendingFile(Stateful):
             self._file.seek(self._offset + self.sent)
 
 
-def _number_and_size(file: IO[bytes]) -> tuple[int | None, int]:
+def _number_and_size(file: Any) -> tuple[int | None, int]:
     """The descriptor of a file that sendfile(2) may read, None where it has none."""
     try:
         fileno = file.fileno()
         size = os.fstat(fileno).st_size
     except (AttributeError, io.UnsupportedOperation, OSError):
         return None, 0
-    return (fileno if hasattr(os, "sendfile") else None), size
+    return fileno, size
 
 
 # --- receiving ----------------------------------------------------------------------
@@ -411,6 +449,50 @@ class Leftover:
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> Any:
         return self._receive("recvmsg", bufsize, ancbufsize, flags)
+
+
+Route = tuple[Direction, float | None, Callable[..., Any], tuple[Any, ...]]
+
+
+def receiving(
+    readiness: Readiness,
+    sock: _stdlib.socket,
+    blocking: bool,
+    deadline: float | None,
+    flags: int,
+    verb: str,
+    args: tuple[Any, ...],
+) -> Route:
+    """How a receive with flags is done: where and until when it waits, and for what attempt."""
+    direction = readiness.reading
+    if blocking and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
+        deadline = NOW
+    if flags & (MSG_OOB | MSG_ERRQUEUE):  # beside the stream, and no event tells of them
+        direction = readiness.pausing
+    if blocking and flags & MSG_WAITALL and deadline != NOW and sock.type == _stdlib.SOCK_STREAM:
+        return _receiving_all(readiness, sock, deadline, flags, verb, args)
+    if flags & MSG_TRUNC:
+        return direction, deadline, cut, (sock, verb, *args)
+    method = getattr(sock, verb)
+    if flags & MSG_OOB and deadline:
+        return direction, deadline, urgent, (method, *args)
+    return direction, deadline, method, args
+
+
+def _receiving_all(
+    readiness: Readiness,
+    sock: _stdlib.socket,
+    deadline: float | None,
+    flags: int,
+    verb: str,
+    args: tuple[Any, ...],
+) -> Route:
+    reading = readiness.reading
+    if not flags & MSG_PEEK:
+        return reading, deadline, Filling(sock, reading.put_back, verb, args), ()
+    if sock.family == AF_UNIX:  # the kernel itself gives what there is
+        return reading, deadline, getattr(sock, verb), args
+    return readiness.pausing, deadline, FillingAPeek(sock, reading.put_back, verb, args), ()
 
 
 def _buffers(verb: str, what: Any, *more: Any) -> tuple[list[memoryview], int, int]:

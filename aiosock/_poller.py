@@ -26,13 +26,25 @@ import asyncio
 import os
 import select
 import weakref
+from asyncio import _set_running_loop
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["READ", "WRITE", "Event", "Poller", "Turn", "Waiter", "poller_of", "wake"]
+__all__ = [
+    "READ",
+    "WRITE",
+    "Event",
+    "Poller",
+    "Turn",
+    "Waiter",
+    "poller_of",
+    "serve_with",
+    "set_aside",
+    "wake",
+]
 
 READ: Final = 1
 WRITE: Final = 2
@@ -95,6 +107,10 @@ class Waiter:
         for resume, _ in self.future._callbacks or ():
             self.future.remove_done_callback(resume)
 
+    def doubt(self) -> None:
+        """Events may have been lost: who comes next looks for himself."""
+        self.drained = False
+
     @property
     def is_awaited(self) -> bool:
         return bool(self.future._callbacks)
@@ -129,8 +145,8 @@ class Turn:
 class Poller:
     """Which waiters a loop wakes, by descriptor and direction."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._epoll = select.epoll()
+    def __init__(self, loop: asyncio.AbstractEventLoop, epoll: select.epoll | None = None) -> None:
+        self._epoll = epoll or select.epoll()
         self._poll = self._epoll.poll
         self.waiters: dict[int, dict[int, Waiter]] = {READ: {}, WRITE: {}}
         self._readers, self._writers = self.waiters.values()
@@ -164,11 +180,12 @@ class Poller:
 
     def fire(self) -> None:
         """What the loop calls when there are events."""
-        self._dispatch(iter(self._poll(0, MANY)))
+        self.dispatch(iter(self._poll(0, MANY)))
 
-    def _dispatch(self, events: Iterator[tuple[int, int]]) -> None:
+    def dispatch(self, events: Iterator[tuple[int, int]]) -> None:
+        """Wake whoever waits for these events."""
         readers, writers = self._readers, self._writers
-        self.turn.thread = get_ident()
+        before, self.turn.thread = self.turn.thread, get_ident()
         try:
             for fd, event in events:
                 if event != _OUT:
@@ -187,10 +204,10 @@ class Poller:
                     if waiter is not None and event & _NOT_IN:
                         wake(waiter.future)
         except BaseException:  # a task ended the program: others still get their events
-            self.loop.call_soon(self._dispatch, chain([(fd, event)], events))
+            self.loop.call_soon(self.dispatch, chain([(fd, event)], events))
             raise
         finally:
-            self.turn.thread = 0
+            self.turn.thread = before
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -204,6 +221,12 @@ class Poller:
         for waiters in self.waiters.values():
             while waiters:
                 waiters.popitem()[1].lose_loop()
+
+    def doubt(self) -> None:
+        """Something was interrupted, and may have taken an event with it: remember nothing."""
+        for waiters in self.waiters.values():
+            for waiter in waiters.values():
+                waiter.doubt()
 
 
 class _Watch:
@@ -244,6 +267,24 @@ def poller_of(loop: asyncio.AbstractEventLoop) -> Poller:
             ) from None
         _pollers[id(loop)] = poller
     return poller
+
+
+def serve_with(poller: Poller) -> None:
+    """Have this poller serve its loop, which listens to it in a way of its own."""
+    _pollers[id(poller.loop)] = poller
+
+
+@contextmanager
+def set_aside(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """For a while no loop runs in this thread, although this one does."""
+    turn = _pollers[id(loop)].turn if id(loop) in _pollers else Turn()
+    before, turn.thread = turn.thread, 0
+    _set_running_loop(None)
+    try:
+        yield
+    finally:
+        _set_running_loop(loop)
+        turn.thread = before
 
 
 def _let_parent_alone() -> None:

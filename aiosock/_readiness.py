@@ -204,6 +204,10 @@ class Line(Waiter):
 
     # --- the loop -------------------------------------------------------------------
 
+    def doubt(self) -> None:
+        super().doubt()
+        self.silence()
+
     def lose_loop(self) -> None:
         super().lose_loop()
         self.watched = False
@@ -215,16 +219,11 @@ class Line(Waiter):
 
     def do(self, act: Callable[[], None]) -> None:
         """Act on the line from any thread, but within the thread that runs its loop."""
-        if self.loop is None or not self.runs_elsewhere():
+        if self.turn.thread == get_ident() or self.loop is _get_running_loop():
             act()
             return
         with suppress(RuntimeError):  # closed meanwhile: it let go of everything itself
             self.loop.call_soon_threadsafe(act)
-
-    def runs_elsewhere(self) -> bool:
-        """Whether another thread may be inside the loop."""
-        loop = self.loop
-        return loop is not None and loop.is_running() and loop is not _get_running_loop()
 
 
 class _ReadLine(Line):
@@ -272,7 +271,7 @@ class _Signpost(Line):
     __slots__ = ()
 
     def __init__(self, busy: bool) -> None:
-        self.busy, self.drained, self.remembers = busy, False, False
+        self.busy, self.drained, self.remembers, self.watched = busy, False, False, False
         self.queue, self.turn = [], Turn()
 
 
@@ -283,7 +282,7 @@ _CROSSROADS: Final = _Signpost(busy=True)  # loops of several threads have a lin
 class Direction:
     """One direction of one socket: it completes operations, one after the other."""
 
-    __slots__ = ("_kind", "_lines", "_sock", "instead", "line", "spent")
+    __slots__ = ("_kind", "_lines", "_sock", "ending", "instead", "line", "spent")
 
     def __init__(self, sock: _stdlib.socket, kind: type[Line], spent: list[int]) -> None:
         self._sock = sock  # lives until no loop knows its number any more
@@ -292,6 +291,7 @@ class Direction:
         self._lines: tuple[Line, ...] = ()
         self.spent = spent  # by both directions since one of them waited
         self.instead: Instead | None = None  # what to try after a put back
+        self.ending = False  # nobody is to wait any more
 
     async def complete(
         self, deadline: float | None, asked: int, attempt: Callable[..., T], *args: Any
@@ -324,7 +324,7 @@ class Direction:
                         raise timed_out()
                 look = True
                 if not held:
-                    if line.turn.thread != get_ident():
+                    if line.turn.thread != get_ident() or not line.watched:
                         line = self._line_here()
                     line.busy = held = True
                 # What awaiting the future does, but for the question whether it is done.
@@ -373,11 +373,15 @@ class Direction:
         for line in self.lines():
             line.do(line.nudge)
 
+    def _loop_here(self) -> asyncio.AbstractEventLoop:
+        """Where an operation waits that has to."""
+        return running_loop()
+
     def _line_here(self) -> Line:
         """The line of the loop that runs now."""
-        loop = running_loop()
+        loop = self._loop_here()
         with _adopting:
-            if self._sock.fileno() < 0:  # closed by another thread, just now
+            if self.ending or self._sock.fileno() < 0:  # by another thread, just now
                 raise bad_descriptor()
             lines = self.lines()
             line = next((line for line in lines if line.loop is loop), None)
@@ -386,8 +390,8 @@ class Direction:
                 lines.append(line)
             self._lines = tuple(lines)
             self.line = line if len(lines) == 1 else _CROSSROADS
-        if not line.watched:
-            line.watch()
+            if not line.watched:
+                line.watch()
         return line
 
     def lines(self) -> list[Line]:
@@ -405,18 +409,20 @@ class Readiness:
 
     __slots__ = ("_errands", "_pausing", "_sock", "_spent", "reading", "writing")
 
+    direction: type[Direction] = Direction
+
     def __init__(self, sock: _stdlib.socket) -> None:
         self._sock = sock
         self._spent = [0]
-        self.reading = Direction(sock, _ReadLine, self._spent)
-        self.writing = Direction(sock, _WriteLine, self._spent)
+        self.reading = self.direction(sock, _ReadLine, self._spent)
+        self.writing = self.direction(sock, _WriteLine, self._spent)
         self._pausing: Direction | None = None
         self._errands: set[asyncio.Future[Any]] | None = None
 
     @property
     def pausing(self) -> Direction:
         if self._pausing is None:
-            self._pausing = Direction(self._sock, _PauseLine, self._spent)
+            self._pausing = self.direction(self._sock, _PauseLine, self._spent)
         self._pausing.instead = self.reading.instead
         return self._pausing
 
@@ -446,17 +452,15 @@ class Readiness:
         for line in self._lines():
             line.do(line.nudge)
 
-    def close(self) -> None:
-        self._end(self._sock.close)
-
-    def detach(self) -> int:
-        return self._end(self._sock.detach)
-
-    def _end(self, end: Callable[[], T]) -> T:
+    def end(self, end: Callable[[], T]) -> T:
+        """Close the socket, or detach it: off every loop before, and everybody wakes after."""
         for task in tuple(self._errands or ()):
             with suppress(RuntimeError):  # its loop has closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        lines = self._lines()
+        with _adopting:
+            for direction in self._directions():
+                direction.ending = True
+            lines = self._lines()
         for line in lines:
             line.forget()
         try:

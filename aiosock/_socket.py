@@ -23,15 +23,19 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, 
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._names import needs_lookup, numeric_address
 from ._operations import (
-    Filling,
-    FillingAPeek,
+    AF_UNIX,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SIGNALLING,
     Sending,
     SendingFile,
     SendingMessage,
+    again,
     await_ready,
     connect,
-    cut,
-    urgent,
+    has,
+    receiving,
+    room_of,
 )
 from ._readiness import BUDGET, Readiness, bad_descriptor
 
@@ -46,16 +50,6 @@ Awaited = Coroutine[Any, Any, T]
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
-# Plain ints: an operation on an enum's member takes a microsecond.
-MSG_DONTWAIT: Final = int(getattr(_stdlib, "MSG_DONTWAIT", 0))
-MSG_ERRQUEUE: Final = int(getattr(_stdlib, "MSG_ERRQUEUE", 0))
-MSG_NOSIGNAL: Final = int(getattr(_stdlib, "MSG_NOSIGNAL", 0))
-MSG_OOB: Final = int(_stdlib.MSG_OOB)
-MSG_PEEK: Final = int(_stdlib.MSG_PEEK)
-MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
-MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
-AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
-SIGNALLING: Final = (_stdlib.AF_INET, _stdlib.AF_INET6, AF_UNIX)
 BACKLOG: Final = min(_stdlib.SOMAXCONN, 128)
 
 
@@ -194,7 +188,7 @@ class socket:
         At most `nbytes`, or as many as the buffer holds.  The buffer is written to, and
         held, only in the moment of the system call: never after a cancelled or late call.
         """
-        room = len(buffer) if isinstance(buffer, bytearray) else _room(buffer)
+        room = len(buffer) if isinstance(buffer, bytearray) else room_of(buffer)
         if flags or nbytes or room <= 0:
             return self._receive(room, flags, "recv_into", buffer, nbytes, flags)
         return self._reading.complete(
@@ -236,38 +230,17 @@ class socket:
 
         A cancelled or late call has taken nothing and written nothing.
         """
-        return self._receive(None, flags, "recvmsg_into", _again(buffers), ancbufsize, flags)
+        return self._receive(None, flags, "recvmsg_into", again(buffers), ancbufsize, flags)
 
     def _receive(self, size: object, flags: Any, verb: str, *args: Any) -> Awaited[Any]:
         if flags and isinstance(flags, int):
-            return self._receive_flagged(int(flags), verb, args)
+            blocking, deadline = self._timeout is None, self._deadline()
+            direction, deadline, attempt, args = receiving(
+                self._readiness, self._sock, blocking, deadline, int(flags), verb, args
+            )
+            return direction.complete(deadline, 0, attempt, *args)
         deadline = NOW if size == 0 else self._deadline()  # nothing is wanted: nothing to wait for
         return self._reading.complete(deadline, 0, getattr(self._sock, verb), *args)
-
-    def _receive_flagged(self, flags: int, verb: str, args: tuple[Any, ...]) -> Awaited[Any]:
-        deadline, direction = self._deadline(), self._reading
-        if self._timeout is None and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
-            deadline = NOW
-        if flags & (MSG_OOB | MSG_ERRQUEUE):  # beside the stream, and no event tells of them
-            direction = self._readiness.pausing
-        if flags & MSG_WAITALL and self._stream and deadline is None:
-            return self._receive_all(flags, verb, args)
-        if flags & MSG_TRUNC:
-            return direction.complete(deadline, 0, cut, self._sock, verb, *args)
-        method = getattr(self._sock, verb)
-        if flags & MSG_OOB and deadline:
-            return direction.complete(deadline, 0, urgent, method, *args)
-        return direction.complete(deadline, 0, method, *args)
-
-    def _receive_all(self, flags: int, verb: str, args: tuple[Any, ...]) -> Awaited[Any]:
-        reading = self._reading
-        if not flags & MSG_PEEK:
-            filling = Filling(self._sock, reading.put_back, verb, args)
-            return reading.complete(None, 0, filling)
-        if self._family == AF_UNIX:  # the kernel itself gives what there is
-            return reading.complete(None, 0, getattr(self._sock, verb), *args)
-        peek = FillingAPeek(self._sock, reading.put_back, verb, args)
-        return self._readiness.pausing.complete(None, 0, peek)
 
     # --- waiting: sending -----------------------------------------------------------
 
@@ -346,7 +319,7 @@ class socket:
 
         Otherwise as `send`.
         """
-        buffers, ancdata = _again(buffers), _again(ancdata)
+        buffers, ancdata = again(buffers), again(ancdata)
         address = await self._numeric("bind", address, self._deadline())
         quiet = self._quiet(flags)
         if self._wants_whole(flags):
@@ -369,7 +342,7 @@ class socket:
         """
         given = {"iv": iv, "assoclen": assoclen}
         extra = {name: value for name, value in given.items() if value is not None}
-        attempt = partial(self._sock.sendmsg_afalg, _again(msg), op=op, flags=flags, **extra)
+        attempt = partial(self._sock.sendmsg_afalg, again(msg), op=op, flags=flags, **extra)
         return await self._send_once(flags, attempt)
 
     async def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
@@ -384,7 +357,7 @@ class socket:
         return await self._send_whole(SendingFile(self._sock, file, offset, count))
 
     def _wants_whole(self, flags: Any) -> bool:
-        return self._timeout is None and self._stream and not _has(flags, MSG_DONTWAIT)
+        return self._timeout is None and self._stream and not has(flags, MSG_DONTWAIT)
 
     def _quiet(self, flags: Any) -> Any:
         """The flags, and no SIGPIPE: a process may have undone that Python ignores it."""
@@ -397,7 +370,7 @@ class socket:
         return self._sending.complete(self._deadline_with(flags), 0, attempt, *args)
 
     def _deadline_with(self, flags: Any) -> float | None:
-        return NOW if self._timeout is None and _has(flags, MSG_DONTWAIT) else self._deadline()
+        return NOW if self._timeout is None and has(flags, MSG_DONTWAIT) else self._deadline()
 
     # --- waiting: readiness ---------------------------------------------------------
 
@@ -422,7 +395,7 @@ class socket:
 
     def close(self) -> None:
         """Close the socket; who waits for it gets OSError(EBADF).  A second call does nothing."""
-        self._readiness.close()
+        self._readiness.end(self._sock.close)
 
     def detach(self) -> int:
         """Give the descriptor away, in the mode that `gettimeout` says, and be closed.
@@ -431,7 +404,7 @@ class socket:
         """
         if not self._closed:
             self._sock.settimeout(self._timeout)
-        return self._readiness.detach()
+        return self._readiness.end(self._sock.detach)
 
     def shutdown(self, how: int, /) -> None:
         """Shut one half of the connection down, or both: SHUT_RD, SHUT_WR, SHUT_RDWR.
@@ -587,21 +560,3 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     taken = taken_over(socket, sock.family, sock.type, sock.proto, sock.detach())
     taken._timeout = timeout
     return taken
-
-
-def _has(flags: object, flag: int) -> bool:
-    return isinstance(flags, int) and bool(flags & flag)
-
-
-def _again(items: Iterable[T]) -> Iterable[T]:
-    """An iterable that an attempt may walk through each time it is made."""
-    return tuple(items) if isinstance(items, Iterable) else items
-
-
-def _room(buffer: object) -> int:
-    """How many bytes may be written to a buffer; -1 where that will be refused."""
-    try:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # whether it is a buffer is the question
-    except TypeError:
-        return -1
-    return view.nbytes if view.c_contiguous and not view.readonly else -1

@@ -1,3 +1,59 @@
-"""The same as aiosock without ``await``: a drop-in for `socket`.  Not written yet."""
+"""Python's `socket` module, whose every blocking call runs an event loop until it is done.
 
-__all__: list[str] = []
+    import aiosock_sync as socket
+
+A map of the house, from the ground up; below it stand the floors of `aiosock` that know no
+awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`).
+
+    _driver         runs one coroutine to its end on this thread's own loop
+    _names          host and service names, by the resolver of the async face
+    _socket         a stdlib socket whose waiting is done by the loop
+    _constructors   the stdlib's makers of sockets, over our names
+
+Every name of this Python's `socket` is here, private ones too, since its clients reach for
+them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, and a
+socket's `wait_readable` and `wait_writable`.
+"""
+
+import socket as _stdlib
+
+from aiosock._names import Resolver, set_resolver
+
+from ._constructors import from_stdlib_socket, remade
+from ._driver import call, fail_after
+
+globals().update({name: value for name, value in vars(_stdlib).items() if name[:2] != "__"})
+
+from ._names import (  # noqa: E402  # in the place of the stdlib's names
+    getaddrinfo,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+    getprotobyname,
+    getservbyname,
+    getservbyport,
+)
+from ._socket import socket  # noqa: E402  # likewise
+
+SocketType = socket
+globals().update(remade(globals()))
+
+__all__ = sorted(
+    {
+        *_stdlib.__all__,
+        "Resolver",
+        "SocketIO",
+        "call",
+        "fail_after",
+        "from_stdlib_socket",
+        "set_resolver",
+    }
+)
+
+# Each object is named after where its user finds it: in a repr, in help(), in a traceback.
+for _name in __all__:
+    _object = globals()[_name]
+    if getattr(_object, "__module__", "").startswith("aiosock_sync."):
+        _object.__module__ = "aiosock_sync"
+del _name, _object

@@ -1,0 +1,333 @@
+"""Runs one coroutine to its end, on this thread's own event loop.
+
+Knows loops, threads and signals; knows nothing of sockets.
+
+An operation of the engine is stepped by hand.  Most never wait, and then no loop is
+entered.  One that has to wait hands out a future; the loop turns until that is done, and
+the coroutine is stepped again.  No task, no running loop: measured, `run_until_complete`
+costs three times as much.  What is no operation of the engine (a name looked up in a
+thread, an async function of the user) runs as a task, as under `asyncio.run`.
+
+The loop is asyncio's selector loop: to enter and leave uvloop costs four times as much, and
+uvloop swallows what a signal handler raises.  Each thread has one, made when it first has
+to wait, and closed when the thread ends.  Its selector and the engine's poller are one
+queue in the kernel, so that a wait is one system call.
+
+Whatever interrupts a wait (Ctrl-C, a signal handler that raises) is thrown into the
+coroutine, which takes its traces away, and comes out of the call.  It may have hit between
+the kernel's telling of an event and our hearing of it, so nothing that was remembered is
+believed any more.
+
+A call made while this thread's loop turns (by a signal handler, or by an async function
+that calls blocking code) waits on a loop beside it.  A loop of somebody else that runs in
+this thread is set aside for the time of the call: it blocks, as any blocking call would.
+
+A forked child closes its copy of the queue and tells the kernel nothing: the queue is its
+parent's as well.
+"""
+
+import asyncio
+import logging
+import os
+import select
+import selectors
+import threading
+import types
+from asyncio import _get_running_loop
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any, Final, ParamSpec, TypeVar
+
+from aiosock._deadline import time_left, timed_out
+from aiosock._poller import Poller, serve_with, set_aside
+
+__all__ = ["call", "fail_after", "limited", "loop_here", "run", "run_task"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MANY: Final = 128  # events fetched at once
+
+
+class _Queue(selectors.BaseSelector):
+    """A selector that shares its queue with the engine's poller."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        self.keys: dict[int, selectors.SelectorKey] = {}
+        self.poller: Poller
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if fd in self.keys:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self.epoll.register(fd, _mask(events))
+        self.keys[fd] = key = selectors.SelectorKey(fileobj, fd, events, data)
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        key = self.keys.pop(fd)
+        with suppress(OSError):  # it was closed already
+            self.epoll.unregister(fd)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wake the engine's waiters; what is not theirs is returned."""
+        events, keys = (
+            self.epoll.poll(-1 if timeout is None else max(0.0, timeout), MANY),
+            self.keys,
+        )
+        self.poller.dispatch(iter(events))
+        return [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in events if fd in keys]
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self.keys
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return self.keys[fileobj if isinstance(fileobj, int) else fileobj.fileno()]
+
+    def close(self) -> None:
+        self.keys.clear()
+        self.poller.end()
+
+    def abandon(self) -> None:
+        """Leave the queue to the process that made it; an empty one takes its place."""
+        self.epoll.close()
+        self.epoll = select.epoll()
+
+
+def _mask(events: int) -> int:
+    reading = select.EPOLLIN if events & selectors.EVENT_READ else 0
+    return reading | (select.EPOLLOUT if events & selectors.EVENT_WRITE else 0)
+
+
+def _events(mask: int) -> int:
+    reading = selectors.EVENT_READ if mask & ~select.EPOLLOUT else 0
+    return reading | (selectors.EVENT_WRITE if mask & ~select.EPOLLIN else 0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that can also be turned by hand, until one future is done."""
+
+    # Of BaseEventLoop, the same since it exists.
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _run_once: Callable[[], None]
+
+    def __init__(self, queue: _Queue) -> None:
+        with _quietly():
+            super().__init__(queue)
+        self._poll, self._own = queue.epoll.poll, queue.keys.keys()
+        self.poller = queue.poller = Poller(self, queue.epoll)
+        serve_with(self.poller)
+
+    def turn(self) -> None:
+        """Wait until something happens, and see to it."""
+        if self._ready:
+            self._run_once()
+            return
+        timers = self._scheduled  # with nothing else to do, a turn is a look at the queue
+        timeout = max(0.0, timers[0].when() - self.time()) if timers else -1
+        events = self._poll(timeout, MANY)
+        self.poller.dispatch(iter(events))
+        if not events or not self._own.isdisjoint([fd for fd, _ in events]):
+            self._run_once()  # a timer, or a call from another thread
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Let no handler hear that a loop is made: it may be the one that needs it."""
+    me = threading.get_ident()
+    mute: Callable[[logging.LogRecord], bool] = lambda record: record.thread != me  # noqa: E731  # a filter is a function here
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(mute)
+    try:
+        yield
+    finally:
+        logger.removeFilter(mute)
+
+
+class _Driver:
+    """A loop, and the way to go on with a coroutine on it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._queue = _Queue()
+        self.loop = _Loop(self._queue)
+        self.turn = self.loop.poller.turn
+        self.thread = threading.get_ident()
+        self.busy, self.turn.thread = False, self.thread
+
+    def leave(self) -> None:
+        """It is the thread's again."""
+        self.busy, self.turn.thread = False, self.thread
+        _here.driver = self
+
+    def interrupt(self, coro: Coroutine[Any, Any, Any], error: BaseException) -> None:
+        """Have an operation end with an error, and come out of it."""
+        self.loop.poller.doubt()
+        coro.throw(error.with_traceback(_beyond(error.__traceback__)))
+
+    def finish_task(self, coro: Coroutine[Any, Any, T], deadline: float | None) -> T:
+        """The outcome of a coroutine run as a task; no task is left behind."""
+        task, late = self.loop.create_task(coro), None
+        if deadline is not None:
+            late = self.loop.call_later(time_left(deadline), task.cancel, _LATE)
+        try:
+            return self.loop.run_until_complete(task)
+        except asyncio.CancelledError as error:
+            if error.args != (_LATE,):
+                raise
+            raise timed_out() from None
+        finally:
+            if late is not None:
+                late.cancel()
+            self._end_tasks(task)
+
+    def _end_tasks(self, task: asyncio.Task[Any]) -> None:
+        """Also after an interruption, that may have ended the first without his hearing of it."""
+        if task.done() and not task.cancelled():
+            task.exception()
+        tasks = asyncio.all_tasks(self.loop)
+        for other in tasks:
+            other.cancel()
+        if tasks:
+            self.loop.poller.doubt()
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            self._queue.abandon()
+        self.loop.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the interpreter's end what it needs may be gone
+            self.close()
+
+
+_LATE: Final = "aiosock_sync: the time is over"
+_INNARDS: Final = ("asyncio", "selectors", "aiosock_sync._driver", "aiosock._poller")
+
+
+def _beyond(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """What of a traceback is not the loop's: a signal handler's part, if it raised."""
+    while traceback and traceback.tb_frame.f_globals["__name__"].startswith(_INNARDS):
+        traceback = traceback.tb_next
+    return traceback
+
+
+# --- what each thread has ---------------------------------------------------------------
+
+
+class _Here(threading.local):
+    driver: _Driver | None = None
+    limit: float | None = None  # set by fail_after
+
+
+_here: Final = _Here()
+
+
+def _free_driver() -> _Driver:
+    """The thread's own, or one beside it while that is busy."""
+    driver = _here.driver
+    if driver is None or driver.busy:
+        driver = _here.driver = _Driver()
+    return driver
+
+
+def loop_here() -> asyncio.AbstractEventLoop:
+    """The loop on which a blocking call of this thread waits."""
+    return _free_driver().loop
+
+
+def run(coro: Coroutine[Any, Any, T]) -> T:
+    """The outcome of an operation of the engine; this thread is blocked until it is there.
+
+    The operation is stepped whenever something has happened, whatever it was: the engine
+    tries again then, and waits again.
+    """
+    driver = None
+    try:
+        while True:
+            if coro.send(None) is None:
+                continue  # it gives way to other tasks, of which there are none
+            if driver is None:
+                driver = _free_driver()
+                driver.busy, driver.turn.thread = True, 0
+            try:
+                driver.loop.turn()
+            except BaseException as error:
+                driver.interrupt(coro, error)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # what the coroutine returned
+    finally:
+        if driver is not None:
+            driver.leave()
+
+
+def run_task(coro: Coroutine[Any, Any, T], deadline: float | None = None) -> T:
+    """The outcome of any other coroutine; TimeoutError when the deadline is over."""
+    driver = _free_driver()
+    driver.busy, driver.turn.thread = True, 0  # who calls meanwhile takes another
+    try:
+        with set_aside(_get_running_loop()):
+            return driver.finish_task(coro, deadline)
+    finally:
+        driver.leave()
+
+
+def call(
+    async_function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run an async function, one written against `aiosock`, from blocking code; its result.
+
+    It runs on this thread's loop, an asyncio one, which stays for the next call: sockets
+    made in one call may be used in another.  Tasks that it leaves behind are cancelled.
+    Also from inside a running event loop, which is blocked for that time.  Within
+    `fail_after`, TimeoutError when the time is over: the function is cancelled then.
+    """
+    coro = async_function(*args, **kwargs)
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(f"an async function is needed: {async_function!r} returned {coro!r}")
+    return run_task(coro, _here.limit)
+
+
+@contextmanager
+def fail_after(seconds: float) -> Iterator[None]:
+    """Bound all blocking calls of this thread inside the ``with``, together, by one deadline.
+
+    Each of them, name lookups and connects included, raises TimeoutError("timed out") when
+    `seconds` have passed since the ``with`` was entered; a socket's own timeout holds besides.
+    Of nested ones the nearest deadline counts.  TypeError for what is no number, ValueError
+    if it is negative or NaN.
+    """
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
+    if not seconds >= 0:
+        raise ValueError(f"seconds must not be negative or NaN: {seconds!r}")
+    before = _here.limit
+    _here.limit = limited(monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _here.limit = before
+
+
+def limited(deadline: float | None) -> float | None:
+    """A deadline, or that of `fail_after` where it is nearer."""
+    limit = _here.limit
+    if limit is None or (deadline is not None and deadline < limit):
+        return deadline
+    return limit
+
+
+def _let_parent_alone() -> None:
+    driver, _here.driver = _here.driver, None
+    if driver is not None:
+        driver.close()
+
+
+os.register_at_fork(after_in_child=_let_parent_alone)

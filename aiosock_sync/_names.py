@@ -1,0 +1,76 @@
+"""Host and service names for blocking callers, by the resolver of the async face.
+
+Knows the async name functions and the driver.  A lookup runs in a thread of the library's,
+while this one waits in its loop: so it can be interrupted, and `fail_after` bounds it.
+What needs no lookup is answered at once.
+"""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from aiosock import _names
+from aiosock._names import AddrInfo, Host, Port, numeric_addresses
+
+from ._driver import limited, run_task
+
+__all__ = [
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "getprotobyname",
+    "getservbyname",
+    "getservbyport",
+]
+
+T = TypeVar("T")
+
+
+def _looked_up(lookup: Coroutine[Any, Any, T]) -> T:
+    return run_task(lookup, limited(None))
+
+
+def getaddrinfo(
+    host: Host, port: Port, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> list[AddrInfo]:
+    """The addresses of `host` and `port`; an empty one means None, as the old manual says."""
+    found = numeric_addresses(host, port, family, type, proto, flags)
+    if found is not None:
+        return found
+    return _looked_up(_names.getaddrinfo(host, port, family, type, proto, flags))
+
+
+def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
+    """The host and service names of a socket address."""
+    return _looked_up(_names.getnameinfo(sockaddr, flags))
+
+
+def gethostbyname(hostname: str, /) -> str:
+    """The IPv4 address of a host name."""
+    return _looked_up(_names.gethostbyname(hostname))
+
+
+def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
+    """(name, aliases, IPv4 addresses) of a host name."""
+    return _looked_up(_names.gethostbyname_ex(hostname))
+
+
+def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
+    """(name, aliases, addresses) of an address."""
+    return _looked_up(_names.gethostbyaddr(ip_address))
+
+
+def getprotobyname(protocolname: str, /) -> int:
+    """The number of a protocol."""
+    return _looked_up(_names.getprotobyname(protocolname))
+
+
+def getservbyname(servicename: str, /, *protocolname: str) -> int:
+    """The port of a service."""
+    return _looked_up(_names.getservbyname(servicename, *protocolname))
+
+
+def getservbyport(port: int, /, *protocolname: str) -> str:
+    """The service of a port."""
+    return _looked_up(_names.getservbyport(port, *protocolname))
