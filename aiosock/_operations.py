@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from ._deadline import NOW
-from ._readiness import Direction, Readiness, Stateful, bad_descriptor, vet
+from ._readiness import Direction, Readiness, Stateful, StillReady, bad_descriptor, vet
 
 __all__ = [
     "AF_UNIX",
@@ -246,8 +246,10 @@ class SendingFile(Stateful):
             if not sent:
                 break  # the file ends here
             self.sent += sent
-            if not room or self.sent >= turn:
+            if not room:
                 raise would_block()
+            if self.sent >= turn:
+                raise StillReady
         self._follow()
         return self.sent
 
@@ -333,6 +335,11 @@ class Filling(Stateful):
         self._put_back = put_back
 
     def __call__(self) -> Any:
+        while (result := self._piece()) is None:
+            pass  # until the kernel says that there is no more: less than asked for is no answer
+        return result
+
+    def _piece(self) -> Any:
         try:
             message = self._source.recvmsg_into(self._rest, self._ancbufsize, self._flags)
         except OSError as error:
@@ -347,7 +354,7 @@ class Filling(Stateful):
         self._got += size
         self._rest = _without(self._rest, size)
         if size and self._rest and not ancdata:
-            raise would_block()
+            return None
         return self._shape(self._data(), self._got, ancdata, flags, address)
 
     def _data(self) -> bytes:

@@ -41,7 +41,16 @@ from typing import Any, Final, TypeVar
 from ._deadline import NOW, time_left, timed_out
 from ._poller import READ, WRITE, Event, Poller, Turn, Waiter, poller_of, wake
 
-__all__ = ["BUDGET", "Direction", "Readiness", "Stateful", "bad_descriptor", "running_loop", "vet"]
+__all__ = [
+    "BUDGET",
+    "Direction",
+    "Readiness",
+    "Stateful",
+    "StillReady",
+    "bad_descriptor",
+    "running_loop",
+    "vet",
+]
 
 T = TypeVar("T")
 Args = tuple[Any, ...]
@@ -77,6 +86,10 @@ class Stateful:
 
     def stopped(self, error: BaseException) -> None:
         """It will not be called again: `error` is raised instead of its outcome."""
+
+
+class StillReady(BlockingIOError):
+    """Raised by an attempt that could go on at once, but lets others have a turn before."""
 
 
 class Line(Waiter):
@@ -318,15 +331,17 @@ class Direction:
                     try:
                         result = attempt(*args)
                         break
-                    except BlockingIOError:
-                        pass
+                    except BlockingIOError as refusal:
+                        again = type(refusal) is StillReady
                     if deadline is not None and not time_left(deadline):
                         raise timed_out()
-                look = True
                 if not held:
                     if line.turn.thread != get_ident() or not line.watched:
                         line = self._line_here()
                     line.busy = held = True
+                if look and again:
+                    line.nudge()  # as no event will tell
+                look = True
                 # What awaiting the future does, but for the question whether it is done.
                 line.future._asyncio_future_blocking = True
                 await (line.event if deadline is None else line.until(deadline))

@@ -23,6 +23,7 @@ from ._constructors import from_stdlib_socket, remade
 from ._driver import call, fail_after
 
 globals().update({name: value for name, value in vars(_stdlib).items() if name[:2] != "__"})
+globals().update(remade(globals()))
 
 from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getaddrinfo,
@@ -37,7 +38,6 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
 from ._socket import socket  # noqa: E402  # likewise
 
 SocketType = socket
-globals().update(remade(globals()))
 
 __all__ = sorted(
     {

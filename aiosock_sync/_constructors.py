@@ -14,25 +14,14 @@ from ._socket import socket
 
 __all__ = ["from_stdlib_socket", "remade"]
 
-MAKERS = (
-    "create_connection",
-    "create_server",
-    "fromfd",
-    "getfqdn",
-    "has_dualstack_ipv6",
-    "recv_fds",
-    "send_fds",
-    "socketpair",
-)
-
 
 def remade(namespace: dict[str, Any]) -> dict[str, Any]:
-    """The stdlib's functions that use other names of its module, to use these instead."""
-    functions = {name: getattr(_stdlib, name, None) for name in MAKERS}
-    return {name: _over(namespace, f) for name, f in functions.items() if f is not None}
+    """The Python functions of the stdlib's module, to use the names of this one."""
+    functions = {n: f for n, f in vars(_stdlib).items() if isinstance(f, types.FunctionType)}
+    return {name: _over(namespace, function) for name, function in functions.items()}
 
 
-def _over(namespace: dict[str, Any], function: Any) -> types.FunctionType:
+def _over(namespace: dict[str, Any], function: types.FunctionType) -> types.FunctionType:
     made = types.FunctionType(
         function.__code__, namespace, function.__name__, function.__defaults__
     )

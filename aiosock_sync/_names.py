@@ -5,6 +5,7 @@ while this one waits in its loop: so it can be interrupted, and `fail_after` bou
 What needs no lookup is answered at once.
 """
 
+import socket as _stdlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -43,7 +44,12 @@ def getaddrinfo(
 
 def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
     """The host and service names of a socket address."""
-    return _looked_up(_names.getnameinfo(sockaddr, flags))
+    try:
+        if type(sockaddr) is not tuple:
+            return _stdlib.getnameinfo(sockaddr, flags)  # refuses
+        return _looked_up(_names.getnameinfo(sockaddr, flags))
+    finally:
+        del sockaddr  # an error knows this frame
 
 
 def gethostbyname(hostname: str, /) -> str:
