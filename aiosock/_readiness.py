@@ -88,7 +88,7 @@ class Stateful:
         """It will not be called again: `error` is raised instead of its outcome."""
 
 
-class StillReady(BlockingIOError):
+class StillReady(BlockingIOError):  # noqa: N818  # a turn given up, no error
     """Raised by an attempt that could go on at once, but lets others have a turn before."""
 
 

@@ -1,14 +1,34 @@
 from collections.abc import Iterable
-from socket import *
-from socket import AddressFamily as AddressFamily
-from socket import AddressInfo as AddressInfo
-from socket import MsgFlag as MsgFlag
+from socket import CMSG_LEN as CMSG_LEN
+from socket import CMSG_SPACE as CMSG_SPACE
 from socket import SocketIO as SocketIO
-from socket import SocketKind as SocketKind
+from socket import close as close
+from socket import dup as dup
+from socket import error as error
+from socket import gaierror as gaierror
+from socket import getdefaulttimeout as getdefaulttimeout
+from socket import gethostname as gethostname
+from socket import has_dualstack_ipv6 as has_dualstack_ipv6
+from socket import herror as herror
+from socket import htonl as htonl
+from socket import htons as htons
+from socket import if_indextoname as if_indextoname
+from socket import if_nameindex as if_nameindex
+from socket import if_nametoindex as if_nametoindex
+from socket import inet_aton as inet_aton
+from socket import inet_ntoa as inet_ntoa
+from socket import inet_ntop as inet_ntop
+from socket import inet_pton as inet_pton
+from socket import ntohl as ntohl
+from socket import ntohs as ntohs
+from socket import setdefaulttimeout as setdefaulttimeout
+from socket import sethostname as sethostname
+from socket import timeout as timeout
 from typing import Any
 
 from _typeshed import ReadableBuffer
 
+from aiosock._constants import *
 from aiosock._names import Resolver as Resolver
 from aiosock._names import set_resolver as set_resolver
 
@@ -44,7 +64,6 @@ def create_server(
 ) -> socket: ...
 def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket: ...
 def getfqdn(name: str = "") -> str: ...
-def has_dualstack_ipv6() -> bool: ...
 def recv_fds(
     sock: socket, bufsize: int, maxfds: int, flags: int = 0
 ) -> tuple[bytes, list[int], int, Any]: ...

@@ -1,8 +1,8 @@
 """Loops, faces and leak checks for every test.
 
 A behaviour test takes the fixture `net` and is written once, with ``await``.  It runs
-against the stdlib's socket (its waiting calls in threads) and against aiosock, on each
-loop: what it asserts is what the stdlib does, and the same text holds for us.
+against the stdlib's socket and aiosock_sync's (their waiting calls in threads) and against
+aiosock, on each loop: what it asserts is what the stdlib does, and the same holds for us.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
-from faces import AIOSOCK, STDLIB, Face, open_descriptors
+from faces import AIOSOCK, STDLIB, SYNC, Face, open_descriptors
 
 Loop = asyncio.AbstractEventLoop
 
@@ -50,13 +50,14 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], Loop]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The stdlib is the same on every loop: ask it once."""
-    again = [item for item in items if "-stdlib" in item.name and "asyncio" not in item.name]
+    """What blocks is the same whichever loop the test runs on: ask it once."""
+    blocks = [item for item in items if "-stdlib" in item.name or "-sync" in item.name]
+    again = [item for item in blocks if "asyncio" not in item.name]
     twice = {item for item in again if any(loop in item.name for loop in LOOPS)}
     items[:] = [item for item in items if item not in twice]
 
 
-@pytest.fixture(params=[STDLIB, AIOSOCK], ids=lambda face: face.name)
+@pytest.fixture(params=[STDLIB, SYNC, AIOSOCK], ids=lambda face: face.name)
 async def net(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
     """A face, whose sockets are closed at the end."""
     face: Face = request.param

@@ -1,7 +1,8 @@
-"""The faces of one assertion text: the stdlib's socket and aiosock, both with ``await``.
+"""The faces of one assertion text: the stdlib's socket and ours, all with ``await``.
 
-A Face has the module's names.  What aiosock awaits is awaited on every face: the
-stdlib's calls run in threads, so that a test may start one and go on.
+A Face has the module's names.  What aiosock awaits is awaited on every face: the calls of
+the two that block, the stdlib's and aiosock_sync's, run in threads, so that a test may
+start one and go on.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import aiosock
+import aiosock_sync
 
 LIMIT = 5.0  # seconds until a test gives a hanging call up
 
@@ -29,7 +31,7 @@ FUNCTIONS = frozenset(
 
 
 class Threaded:
-    """A stdlib socket whose waiting calls are awaited; all else is its own."""
+    """A blocking socket whose waiting calls are awaited; all else is its own."""
 
     def __init__(self, sock: _stdlib.socket) -> None:
         self.sock = sock
@@ -76,11 +78,12 @@ class Face:
     def __init__(self, name: str, module: Any) -> None:
         self.name, self.module = name, module
         self.is_stdlib = module is _stdlib
+        self.blocks = module is not aiosock
         self.made: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.module, name)
-        if self.is_stdlib and name in FUNCTIONS:
+        if self.blocks and name in FUNCTIONS:
             return awaited(found)
         return found
 
@@ -94,7 +97,7 @@ class Face:
 
     def socket(self, *args: Any, **kwargs: Any) -> Any:
         sock = self.module.socket(*args, **kwargs)
-        return self.keep(Threaded(sock) if self.is_stdlib else sock)
+        return self.keep(Threaded(sock) if self.blocks else sock)
 
     def socketpair(self, *args: Any) -> tuple[Any, Any]:
         one, other = wrapped(self.module.socketpair(*args))
@@ -130,6 +133,7 @@ class Face:
 
 
 STDLIB = Face("stdlib", _stdlib)
+SYNC = Face("sync", aiosock_sync)
 AIOSOCK = Face("aiosock", aiosock)
 
 

@@ -24,15 +24,21 @@ FLOORS = [
     {"aiosock._constructors"},
     {"aiosock._run"},
     {"aiosock"},
+    {"aiosock_sync._driver"},
+    {"aiosock_sync._names", "aiosock_sync._socket"},
+    {"aiosock_sync._constructors"},
+    {"aiosock_sync"},
     {"aiosock._demo"},
     {"aiosock.__main__"},
-    {"aiosock_sync"},
 ]
 
 WOULD_BLOCK = {
     "aiosock._readiness.Direction.complete": "this is the wait loop",
     "aiosock._socket.socket.sendall": "the first piece is nearly always all there is; "
     "no object that keeps count is made before it was not",
+    "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
+    "of the engine is needed",
+    "aiosock_sync._socket.socket._send_whole": "likewise, and no object that keeps count",
 }
 
 HIDDEN_IMPORTS = {"aiosock._run.fastest_loop": "uvloop is imported when a loop is made"}
