@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiosock._deadline import NOW, deadline_after
 from aiosock._names import needs_lookup, numeric_address
@@ -277,13 +277,13 @@ class socket(_stdlib.socket):
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Wait for room and send data; how many bytes: on a stream in blocking mode all."""
         if self._wants_whole(flags):
-            return self._send_whole(self._raw.send, data, self._quiet(flags))
+            return self._send_whole(flags, self._raw.send, data, self._quiet(flags))
         return self._complete(self._sending, 0, flags, self._raw.send, data, self._quiet(flags))
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Send all of the data; the timeout is for all of it together."""
         quiet = self._quiet(flags) if flags else self._quietly
-        self._send_whole(self._raw.send, data, quiet)
+        self._send_whole(flags, self._raw.send, data, quiet)
 
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
@@ -293,7 +293,7 @@ class socket(_stdlib.socket):
         address = self._numeric("sendto", args[-1], self._deadline(), *args[:-1])
         args = (data, self._quiet(flags), address)
         if self._wants_whole(flags):
-            return self._send_whole(self._raw.sendto, *args)
+            return self._send_whole(flags, self._raw.sendto, *args)
         return self._complete(self._sending, 0, flags, self._raw.sendto, *args)
 
     def sendmsg(
@@ -343,13 +343,15 @@ class socket(_stdlib.socket):
     def _quiet(self, flags: Any) -> Any:
         return flags | self._quietly if isinstance(flags, int) else flags
 
-    def _send_whole(self, send: Callable[..., int], data: ReadableBuffer, *args: Any) -> int:
+    def _send_whole(
+        self, flags: Any, send: Callable[..., int], data: ReadableBuffer, *args: Any
+    ) -> int:
         sent = 0
         if not self._sending.line.busy:
             try:
                 sent = send(data, *args)
             except BlockingIOError as error:
-                if not self._may_wait(0):
+                if not self._may_wait(flags):
                     error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
                     raise
             except BaseException as error:
@@ -357,10 +359,11 @@ class socket(_stdlib.socket):
                 raise
             if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
                 return sent
-        return self._run(Sending(sent, send, data, *args))
+        return self._run(Sending(sent, send, data, *args), flags)
 
-    def _run(self, attempt: Callable[[], T]) -> T:
-        return run(self._sending.complete(self._deadline(), 0, attempt))
+    def _run(self, attempt: Callable[[], T], flags: Any = 0) -> T:
+        now = has(flags, MSG_DONTWAIT) and self.gettimeout() is None
+        return run(self._sending.complete(NOW if now else self._deadline(), 0, attempt))
 
     # --- waiting: readiness ---------------------------------------------------------
 
@@ -408,11 +411,11 @@ def _another(sock: _stdlib.socket) -> _stdlib.socket:
     It has no timeout of its own: its calls do not wait in C.
     """
     family, kind, proto = (getattr(_socket.socket, n).__get__(sock) for n in _KIND)
-    raw = _socket.socket(family, kind, proto, sock.fileno())
+    raw = _stdlib.socket(family, kind, proto, sock.fileno())
     if raw.gettimeout() is not None:
         raw.settimeout(None)
         _socket.socket.settimeout(sock, sock.gettimeout())  # the descriptor's mode again
-    return cast(_stdlib.socket, raw)  # it has all the methods that wait
+    return raw
 
 
 _KIND: Final = ("family", "type", "proto")

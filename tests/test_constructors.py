@@ -350,7 +350,8 @@ async def test_both_need_ipv6(net: Face) -> None:
 
 
 async def test_a_platform_without_both(monkeypatch: pytest.MonkeyPatch, net: Face) -> None:
-    monkeypatch.setattr(_stdlib, "has_dualstack_ipv6", lambda: False)
+    for module in (_stdlib, net.module):
+        monkeypatch.setattr(module, "has_dualstack_ipv6", lambda: False)
     with pytest.raises(ValueError, match="^dualstack_ipv6 not supported on this platform$"):
         await net.create_server(("", 0), family=AF_INET6, dualstack_ipv6=True)
 

@@ -360,9 +360,10 @@ async def test_a_waiting_accept_without_a_free_descriptor_fails_and_keeps_the_co
     listener = await net.listener()
     listener.settimeout(LIMIT)  # in blocking mode the kernel takes a descriptor before it waits
     client = net.socket()
+    client.setblocking(False)  # a thread's first wait takes descriptors for its loop
     accepting = await waiting(listener.accept())
     with no_more_descriptors():
-        await client.connect(listener.getsockname())
+        await client.connect_ex(listener.getsockname())
         assert await accepting == TOO_MANY
     server, address = await listener.accept()
     net.keep(server)

@@ -702,7 +702,7 @@ def no_collector() -> Iterator[None]:
 async def test_a_dropped_socket_warns_and_is_closed_at_once(net: Face) -> None:
     sock, peer = net.module.socketpair()
     number = sock.fileno()
-    with pytest.warns(ResourceWarning, match=rf"^unclosed <socket\.socket fd={number}, "):
+    with pytest.warns(ResourceWarning, match=rf"^unclosed <\w+\.socket fd={number}, "):
         del sock
     with refused(errno.EBADF):
         os.fstat(number)
@@ -719,7 +719,7 @@ async def test_a_socket_that_has_waited_is_dropped_as_well(how: str) -> None:
     await peer.send(bytes(9 if how == "waitall" else 1))
     await task
     del task
-    with pytest.warns(ResourceWarning, match=rf"^unclosed <socket\.socket fd={number}, "):
+    with pytest.warns(ResourceWarning, match=rf"^unclosed <\w+\.socket fd={number}, "):
         del sock
     with refused(errno.EBADF):
         os.fstat(number)
@@ -738,7 +738,7 @@ async def test_a_late_or_cancelled_call_does_not_keep_the_socket() -> None:
     sock.settimeout(0.01)
     with pytest.raises(TimeoutError):
         await sock.recv(1)
-    with pytest.warns(ResourceWarning, match=rf"^unclosed <socket\.socket fd={number}, "):
+    with pytest.warns(ResourceWarning, match=rf"^unclosed <\w+\.socket fd={number}, "):
         del sock
     with peer:
         assert await peer.recv(1) == b""
