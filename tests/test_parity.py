@@ -1,0 +1,132 @@
+"""The two faces beside the stdlib's module, and beside each other.
+
+aiosock_sync has every name of `socket`, private ones too, with the stdlib's signatures;
+what is not its own is the stdlib's very object.  Each call that aiosock awaits has a twin
+there that blocks, by the same name and with the same arguments.
+"""
+
+import ast
+import inspect
+import pickle
+import socket as _stdlib
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faces import FUNCTIONS, METHODS
+
+import aiosock
+import aiosock_sync
+
+BEYOND = {"Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
+WAITS = {"wait_readable", "wait_writable"}
+LOOKUPS = {name for name in FUNCTIONS if name.startswith("get")} - {"getfqdn"}
+
+# With arguments that the stdlib's C code takes and Python's grammar cannot spell.
+VARIADIC = {"sendto", "getservbyname", "getservbyport"}
+
+
+def own_names() -> list[str]:
+    return [name for name in vars(_stdlib) if not name.startswith("__")]
+
+
+def signature_of(function: Any) -> inspect.Signature | None:
+    """Names, kinds and defaults of the arguments; None where C tells nothing."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    empty = inspect.Signature.empty
+    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=empty)
+
+
+# --- aiosock_sync and the stdlib ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", own_names())
+def test_every_name_of_the_stdlib_is_in_the_sync_face(name: str) -> None:
+    theirs, ours = getattr(_stdlib, name), getattr(aiosock_sync, name)
+    if name in LOOKUPS or name in ("socket", "SocketType"):
+        assert ours is not theirs
+    elif isinstance(theirs, types.FunctionType):
+        assert ours.__code__ is theirs.__code__
+        assert ours.__globals__ is vars(aiosock_sync)
+    else:
+        assert ours is theirs
+
+
+def test_the_sync_face_has_no_other_public_names() -> None:
+    assert set(vars(aiosock_sync)["__all__"]) == {*_stdlib.__all__, "SocketIO", *BEYOND}
+    assert aiosock_sync.SocketType is aiosock_sync.socket
+
+
+def test_a_star_imports_them_all() -> None:
+    namespace: dict[str, object] = {}
+    exec("from aiosock_sync import *", namespace)
+    assert set(namespace) - {"__builtins__"} == set(vars(aiosock_sync)["__all__"])
+
+
+@pytest.mark.parametrize("name", sorted({*BEYOND, *LOOKUPS, "socket", "create_connection"}))
+def test_objects_of_ours_are_named_after_the_package(name: str) -> None:
+    found = getattr(aiosock_sync, name)
+    package = "aiosock" if name in ("Resolver", "set_resolver") else "aiosock_sync"
+    assert found.__module__ == package
+    assert pickle.loads(pickle.dumps(found)) is found
+
+
+@pytest.mark.parametrize("name", sorted({*LOOKUPS} - VARIADIC))
+def test_lookups_take_the_stdlibs_arguments(name: str) -> None:
+    theirs = signature_of(getattr(_stdlib, name))
+    assert theirs is None or signature_of(getattr(aiosock_sync, name)) == theirs
+
+
+def test_the_socket_is_a_stdlib_socket_with_all_its_attributes() -> None:
+    assert issubclass(aiosock_sync.socket, _stdlib.socket)
+    assert {n for n in dir(aiosock_sync.socket) if n[0] != "_"} == {
+        *(n for n in dir(_stdlib.socket) if n[0] != "_"),
+        *WAITS,
+    }
+
+
+@pytest.mark.parametrize("name", [n for n in dir(_stdlib.socket) if n[0] != "_"])
+def test_methods_take_the_stdlibs_arguments(name: str) -> None:
+    theirs = signature_of(getattr(_stdlib.socket, name))
+    assert theirs is None or signature_of(getattr(aiosock_sync.socket, name)) == theirs
+
+
+def test_the_stub_names_what_is_there() -> None:
+    stub = Path(aiosock_sync.__file__).with_suffix(".pyi")
+    names: set[str] = set()
+    for node in ast.parse(stub.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname for alias in node.names if alias.asname}
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    assert {name for name in names if not hasattr(aiosock_sync, name)} == set()
+    missing = set(vars(aiosock_sync)["__all__"]) - names - {"SocketType"}
+    assert {n for n in missing if n not in vars(aiosock.__dict__["_constants"])["__all__"]} == set()
+
+
+# --- the two faces ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(METHODS | WAITS))
+def test_each_awaited_method_has_a_twin_with_the_same_arguments(name: str) -> None:
+    awaited = getattr(aiosock.socket, name)
+    blocking = getattr(aiosock_sync.socket, name)
+    assert not inspect.iscoroutinefunction(blocking)
+    assert signature_of(blocking) == signature_of(awaited)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_each_awaited_function_has_a_twin_with_the_same_arguments(name: str) -> None:
+    blocking = getattr(aiosock_sync, name)
+    assert not inspect.iscoroutinefunction(blocking)
+    assert signature_of(blocking) == signature_of(getattr(aiosock, name))
+
+
+@pytest.mark.parametrize("name", sorted({n for n in dir(aiosock.socket) if n[0] != "_"}))
+def test_each_other_attribute_is_on_both(name: str) -> None:
+    assert hasattr(aiosock_sync.socket, name)
