@@ -17,6 +17,8 @@ failed, or a stream gave less than was asked for.  The second tells nothing once
 end is closed, since the edge may have gone by together with the data; from an event that
 speaks of an end or an error on, the waiter `remembers` no more.
 
+The queue is an epoll(7), which Linux has.
+
 The loop's hold on the queue is the queue's life.  The callback belongs to an object that
 only the loop holds; when it lets go (it closes, or ends), the queue closes, and whatever
 waited is let go too.
@@ -45,6 +47,9 @@ __all__ = [
     "set_aside",
     "wake",
 ]
+
+if not hasattr(select, "epoll"):
+    raise ImportError("aiosock waits by epoll(7), which this system has not: it needs Linux")
 
 READ: Final = 1
 WRITE: Final = 2
@@ -208,6 +213,15 @@ class Poller:
             raise
         finally:
             self.turn.thread = before
+
+    def note(self, events: list[tuple[int, int]]) -> None:
+        """What events say, where whoever waits looks for himself."""
+        for fd, event in events:
+            waiter = self._readers.get(fd)
+            if waiter is not None:
+                waiter.drained = False
+                if event & _ENDING:
+                    waiter.remembers = False
 
     def fileno(self) -> int:
         return self._epoll.fileno()

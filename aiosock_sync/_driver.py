@@ -122,6 +122,7 @@ class _Loop(asyncio.SelectorEventLoop):
             super().__init__(queue)
         self._poll, self._own = queue.epoll.poll, queue.keys.keys()
         self.poller = queue.poller = Poller(self, queue.epoll)
+        self._note = self.poller.note
         serve_with(self.poller)
 
     def turn(self) -> None:
@@ -132,9 +133,11 @@ class _Loop(asyncio.SelectorEventLoop):
         timers = self._scheduled  # with nothing else to do, a turn is a look at the queue
         timeout = max(0.0, timers[0].when() - self.time()) if timers else -1
         events = self._poll(timeout, MANY)
-        self.poller.dispatch(iter(events))
-        if not events or not self._own.isdisjoint([fd for fd, _ in events]):
-            self._run_once()  # a timer, or a call from another thread
+        self._note(events)
+        for fd, _ in events:
+            if fd not in self._own:
+                return
+        self._run_once()  # a timer, or a call from another thread
 
 
 @contextmanager
@@ -160,11 +163,13 @@ class _Driver:
         self.turn = self.loop.poller.turn
         self.thread = threading.get_ident()
         self.busy, self.turn.thread = False, self.thread
+        self.outer: _Driver | None = None  # busy, and the thread's again when this one has ended
 
     def leave(self) -> None:
-        """It is the thread's again."""
+        """It is free again."""
         self.busy, self.turn.thread = False, self.thread
-        _here.driver = self
+        if self.outer is not None:
+            _here.driver = self.outer
 
     def interrupt(self, coro: Coroutine[Any, Any, Any], error: BaseException) -> None:
         """Have an operation end with an error, and come out of it."""
@@ -232,9 +237,10 @@ _here: Final = _Here()
 
 def _free_driver() -> _Driver:
     """The thread's own, or one beside it while that is busy."""
-    driver = _here.driver
+    driver = outer = _here.driver
     if driver is None or driver.busy:
         driver = _here.driver = _Driver()
+        driver.outer = outer
     return driver
 
 
@@ -257,8 +263,9 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
             if driver is None:
                 driver = _free_driver()
                 driver.busy, driver.turn.thread = True, 0
+                turn = driver.loop.turn
             try:
-                driver.loop.turn()
+                turn()
             except BaseException as error:
                 driver.interrupt(coro, error)
     except StopIteration as done:

@@ -282,8 +282,9 @@ class socket(_stdlib.socket):
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Send all of the data; the timeout is for all of it together."""
-        quiet = self._quiet(flags) if flags else self._quietly
-        self._send_whole(flags, self._raw.send, data, quiet)
+        self._send_whole(
+            flags, self._raw.send, data, self._quiet(flags) if flags else self._quietly
+        )
 
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""

@@ -17,10 +17,13 @@ import pytest
 import uvloop
 from faces import AIOSOCK, STDLIB, SYNC, Face, open_descriptors
 
+from aiosock_sync._driver import loop_here
+
 Loop = asyncio.AbstractEventLoop
 
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.get_loop()  # libuv's own signal pipe opens with the first loop and stays
+loop_here()  # and so does the loop of this thread's blocking calls
 
 
 def eager(factory: Callable[[], Loop]) -> Callable[[], Loop]:

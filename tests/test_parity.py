@@ -32,13 +32,19 @@ def own_names() -> list[str]:
 
 
 def signature_of(function: Any) -> inspect.Signature | None:
-    """Names, kinds and defaults of the arguments; None where C tells nothing."""
+    """Names, kinds and defaults of the arguments; None where C tells nothing.
+
+    A name that no caller can use does not count.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return None
     empty = inspect.Signature.empty
-    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
+    parameters = [
+        p.replace(annotation=empty, name=f"_{n}" if p.kind is p.POSITIONAL_ONLY else p.name)
+        for n, p in enumerate(signature.parameters.values())
+    ]
     return signature.replace(parameters=parameters, return_annotation=empty)
 
 
