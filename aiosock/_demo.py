@@ -1,6 +1,7 @@
 """The main job, shown: an echo server on a free loopback port, and real clients against it.
 
-Knows the public names of aiosock alone, and may be read as an example of them.
+Knows the public names of aiosock and aiosock_sync alone, and may be read as an example of
+them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 import aiosock
+import aiosock_sync
 
 __all__ = ["demo"]
 
@@ -117,6 +119,20 @@ async def patience(address: Address) -> str:
     return f"a silent server: {told!r}; then sent and received 10 bytes"
 
 
+async def one_blocking_client(address: Address) -> str:
+    return await asyncio.to_thread(without_await, address)
+
+
+def without_await(address: Address, trips: int = 2000, size: int = 1024) -> str:
+    message, start = os.urandom(size), perf_counter()
+    with aiosock_sync.create_connection(address, timeout=10) as sock:
+        for _ in range(trips):
+            sock.sendall(message)
+            check(message, sock.recv(size, aiosock_sync.MSG_WAITALL))
+    rate = trips / (perf_counter() - start)
+    return f"sent and received {trips} x {size} bytes, {rate:,.0f} round trips/s"
+
+
 STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
     "async, one client": one_client,
     "async, a hundred clients": many_clients,
@@ -124,6 +140,7 @@ STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
     "async, UDP": datagrams,
     "async, a descriptor passed along": passed_file,
     "async, a timeout": patience,
+    "sync, one client": one_blocking_client,
 }
 
 

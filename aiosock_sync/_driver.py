@@ -91,6 +91,7 @@ class _Queue(selectors.BaseSelector):
 
     def close(self) -> None:
         self.keys.clear()
+        self.epoll.close()
         self.poller.end()
 
     def abandon(self) -> None:
@@ -117,18 +118,24 @@ class _Loop(asyncio.SelectorEventLoop):
     _scheduled: list[asyncio.TimerHandle]
     _run_once: Callable[[], None]
 
+    _raised: BaseException | None
+
     def __init__(self, queue: _Queue) -> None:
         with _quietly():
             super().__init__(queue)
         self._poll, self._own = queue.epoll.poll, queue.keys.keys()
         self.poller = queue.poller = Poller(self, queue.epoll)
         self._note = self.poller.note
+        self._by_hand, self._raised = False, None
         serve_with(self.poller)
+
+    def __del__(self) -> None:
+        """Nothing to complain of: its driver closes it, and one half made has none."""
 
     def turn(self) -> None:
         """Wait until something happens, and see to it."""
         if self._ready:
-            self._run_once()
+            self._run_handles()
             return
         timers = self._scheduled  # with nothing else to do, a turn is a look at the queue
         timeout = max(0.0, timers[0].when() - self.time()) if timers else -1
@@ -137,7 +144,27 @@ class _Loop(asyncio.SelectorEventLoop):
         for fd, _ in events:
             if fd not in self._own:
                 return
-        self._run_once()  # a timer, or a call from another thread
+        self._run_handles()  # a timer, or a call from another thread
+
+    def _run_handles(self) -> None:
+        self._by_hand = True
+        try:
+            self._run_once()
+        finally:
+            self._by_hand = False
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What a handle raised, which asyncio only logs.
+
+        Turned by hand, all handles are the engine's and raise nothing: a signal handler did.
+        """
+        if self._by_hand and "handle" in context:
+            self._raised = context["exception"]
+        else:
+            super().call_exception_handler(context)
 
 
 @contextmanager

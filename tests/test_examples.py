@@ -2,12 +2,14 @@
 
 Every server talks to every client of ours, to the stdlib's socket and, where it is
 installed, to netcat; it runs as a process of its own, on a free port, and must have
-nothing to say on stderr.  The echo server also has to stand what clients do to servers;
-it is run on uvloop and, with uvloop hidden, on asyncio's loop.
+nothing to say on stderr.  The echo server also has to stand what clients do to servers; the
+async one is run on uvloop and, with uvloop hidden, on asyncio's loop; the blocking one has
+a thread for each client.
 
-The document's four programs differ from its text in what Python 3 and `await` ask for,
-in the host, which is this machine unless the command line says otherwise, and in closing
-the listening socket, about which today's Python warns.
+The document's four programs differ from its text in what Python 3 and `await` ask for (on
+the blocking face in what Python 3 asks for), in the host, which is this machine unless the
+command line says otherwise, and in closing the listening socket, about which today's
+Python warns.
 """
 
 import ast
@@ -35,20 +37,31 @@ ROOT = Path(aiosock.__file__).parents[1]
 FILES = sorted((ROOT / "examples").glob("*.py"))
 PATIENCE = 20  # seconds until a test gives a program up
 
-MANUALS_SERVERS = ["ipv4_server.py", "dual_stack_server.py"]
-SERVERS = ["echo_server.py", *MANUALS_SERVERS]
+FACES = ["{}.py", "{}_sync.py"]  # the async one and the blocking one
+ECHO_SERVERS = [face.format("echo_server") for face in FACES]
+ECHO_CLIENTS = [face.format("echo_client") for face in FACES]
+DUAL_STACK_SERVERS = [face.format("dual_stack_server") for face in FACES]
+DUAL_STACK_CLIENTS = [face.format("dual_stack_client") for face in FACES]
+MANUALS_SERVERS = [*(face.format("ipv4_server") for face in FACES), *DUAL_STACK_SERVERS]
+MANUALS_CLIENTS = [*(face.format("ipv4_client") for face in FACES), *DUAL_STACK_CLIENTS]
+SERVERS = [*ECHO_SERVERS, *MANUALS_SERVERS]
 CLIENTS = {
-    "echo_client.py": "Hello, world\n",
-    "ipv4_client.py": "Received b'Hello, world'\n",
-    "dual_stack_client.py": "Received b'Hello, world'\n",
+    **dict.fromkeys(ECHO_CLIENTS, "Hello, world\n"),
+    **dict.fromkeys(MANUALS_CLIENTS, "Received b'Hello, world'\n"),
 }
 
 RUN = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
 LOOPS = {"uvloop": "", "asyncio": "import sys; sys.modules['uvloop'] = None"}
+KINDS = {  # of echo server, and Python to run before it
+    **{loop: ("echo_server.py", first) for loop, first in LOOPS.items()},
+    "threads": ("echo_server_sync.py", ""),
+}
 on_each_loop = pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+on_each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 on_each_server = pytest.mark.parametrize("server", SERVERS)
 
 Address = tuple[str, int]
+Kind = tuple[str, str]
 
 
 def can_listen(family: int, address: Address) -> bool:
@@ -90,6 +103,13 @@ class Program:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def allow(self, descriptors: int) -> None:
+        _, most = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (descriptors, most))
+
     def end(self) -> tuple[int, str, str]:
         """Its exit code, and what it printed on stdout and on stderr; waits for its end."""
         self.printed, complaint = self.process.communicate(timeout=PATIENCE)
@@ -130,9 +150,10 @@ def run(name: str, *args: object, first: str = "") -> tuple[int, str, str]:
 
 
 @contextmanager
-def echo_server(first: str = "", host: str = "127.0.0.1") -> Iterator[tuple[Program, Address]]:
-    """The echo server and its address; serves to the end, and stops without complaint."""
-    with running("echo_server.py", host, 0, first=first) as program:
+def echo_server(kind: Kind) -> Iterator[tuple[Program, Address]]:
+    """An echo server and its address; serves to the end, and stops without complaint."""
+    name, first = kind
+    with running(name, "127.0.0.1", 0, first=first) as program:
         told = re.fullmatch(r"listening on (\(.*\))\n", program.first_line())
         assert told
         address = ast.literal_eval(told[1])
@@ -231,16 +252,31 @@ def netcat() -> str:
 
 
 def test_every_example_is_among_those_that_are_run_here() -> None:
-    assert [file.name for file in FILES] == sorted([*SERVERS, *CLIENTS])
+    assert [file.name for file in FILES] == sorted([*SERVERS, *CLIENTS, "one_codebase.py"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_an_example_says_what_it_shows_and_how_to_run_it(file: Path) -> None:
-    text = file.read_text()
-    told = ast.get_docstring(ast.parse(text)) or ""
-    assert f"\n    python examples/{file.name} [host] [port]" in told
+    told = ast.get_docstring(ast.parse(file.read_text())) or ""
+    arguments = "" if file.name == "one_codebase.py" else " [host] [port]"
+    assert f"\n    python examples/{file.name}{arguments}" in told
+
+
+@pytest.mark.parametrize("name", [name for name in [*SERVERS, *CLIENTS] if "_sync" not in name])
+def test_an_async_example_has_an_async_main(name: str) -> None:
+    text = (ROOT / "examples" / name).read_text()
     assert "async def main() -> None:\n" in text
     assert text.endswith("    aiosock.run(main())\n")
+
+
+@pytest.mark.parametrize("name", [name for name in [*SERVERS, *CLIENTS] if "_sync" in name])
+def test_a_blocking_example_needs_another_import_alone(name: str) -> None:
+    tree = ast.parse((ROOT / "examples" / name).read_text())
+    imports = {ast.unparse(node) for node in tree.body if isinstance(node, ast.Import)}
+    assert "import aiosock_sync as socket" in imports
+    waits = ast.AsyncFunctionDef | ast.AsyncWith | ast.AsyncFor | ast.Await
+    assert not [node for node in ast.walk(tree) if isinstance(node, waits)]
+    assert not imports & {"import aiosock", "import asyncio", "import socket"}
 
 
 @on_each_server
@@ -267,8 +303,8 @@ def test_a_server_serves_this_machine_alone_unless_told_otherwise(server: str) -
 
 
 @needs_ipv6
-@pytest.mark.parametrize("server", ["echo_server.py", "dual_stack_server.py"])
-@pytest.mark.parametrize("name", ["echo_client.py", "dual_stack_client.py"])
+@pytest.mark.parametrize("server", [*ECHO_SERVERS, *DUAL_STACK_SERVERS])
+@pytest.mark.parametrize("name", [*ECHO_CLIENTS, *DUAL_STACK_CLIENTS])
 def test_ipv6_is_served_too(server: str, name: str) -> None:
     with running(server, "::1", 0) as program:
         host, port = program.address()
@@ -304,15 +340,18 @@ def taken() -> Iterator[Address]:
         yield sock.getsockname()
 
 
-def test_the_dual_stack_programs_take_the_first_address_that_works(taken: Address) -> None:
+@pytest.mark.parametrize("face", FACES)
+def test_the_dual_stack_programs_take_the_first_address_that_works(
+    face: str, taken: Address
+) -> None:
+    server, name = face.format("dual_stack_server"), face.format("dual_stack_client")
     several = resolving_to(taken, ("127.0.0.1", 0), taken)
-    with running("dual_stack_server.py", "some.name", 0, first=several) as program:
+    with running(server, "some.name", 0, first=several) as program:
         several = resolving_to(taken, program.address(), taken)
-        outcome = run("dual_stack_client.py", "some.name", 1, first=several)
-        assert outcome == (0, CLIENTS["dual_stack_client.py"], "")
+        assert run(name, "some.name", 1, first=several) == (0, CLIENTS[name], "")
 
 
-@pytest.mark.parametrize("name", ["dual_stack_server.py", "dual_stack_client.py"])
+@pytest.mark.parametrize("name", [*DUAL_STACK_SERVERS, *DUAL_STACK_CLIENTS])
 def test_the_dual_stack_programs_say_when_no_address_is_left(name: str, taken: Address) -> None:
     assert run(name, *taken) == (1, "could not open socket\n", "")
 
@@ -320,9 +359,9 @@ def test_the_dual_stack_programs_say_when_no_address_is_left(name: str, taken: A
 # --- the echo server ----------------------------------------------------------------
 
 
-@on_each_loop
-def test_the_echo_server_serves_many_clients_at_once(loop: str) -> None:
-    with echo_server(loop) as (_, address), ExitStack() as stack:
+@on_each_kind
+def test_the_echo_server_serves_many_clients_at_once(kind: Kind) -> None:
+    with echo_server(kind) as (_, address), ExitStack() as stack:
         socks = [stack.enter_context(client(address)) for _ in range(30)]
         for turn in range(3):
             for number, sock in reversed(list(enumerate(socks))):
@@ -330,18 +369,18 @@ def test_the_echo_server_serves_many_clients_at_once(loop: str) -> None:
                 assert echo_of(message, sock) == message
 
 
-@on_each_loop
-def test_the_echo_server_returns_more_than_any_buffer_holds(loop: str) -> None:
+@on_each_kind
+def test_the_echo_server_returns_more_than_any_buffer_holds(kind: Kind) -> None:
     message = os.urandom(2**20) * 16
-    with echo_server(loop) as (_, address), client(address) as sock, ThreadPoolExecutor() as pool:
+    with echo_server(kind) as (_, address), client(address) as sock, ThreadPoolExecutor() as pool:
         sending = pool.submit(send_and_finish, message, sock)
         assert received(sock) == message
         sending.result()
 
 
-@on_each_loop
-def test_the_echo_server_survives_clients_that_reset(loop: str) -> None:
-    with echo_server(loop) as (program, address), client(address) as witness:
+@on_each_kind
+def test_the_echo_server_survives_clients_that_reset(kind: Kind) -> None:
+    with echo_server(kind) as (program, address), client(address) as witness:
         assert echo_of(b"hello", witness) == b"hello"
         alone = program.descriptors()
         for _ in range(20):
@@ -352,13 +391,17 @@ def test_the_echo_server_survives_clients_that_reset(loop: str) -> None:
         reset(talker)
         reset(flooder)
         assert echo_of(b"me too?", witness) == b"me too?"
-        wait_for(lambda: program.descriptors() == alone)
+        if kind == KINDS["threads"]:
+            wait_for(lambda: program.threads() == 2)  # its own, and the witness's
+            alone += 6  # these two may have begun to wait since, each on a loop with three
+        wait_for(lambda: program.descriptors() <= alone)
     assert program.printed.count("is gone: [Errno 104] Connection reset by peer\n") == 22
 
 
-@on_each_loop
-def test_the_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(loop: str) -> None:
-    with running("echo_server.py", "127.0.0.1", 0, first=loop) as program:
+@on_each_kind
+def test_the_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(kind: Kind) -> None:
+    name, before = kind
+    with running(name, "127.0.0.1", 0, first=before) as program:
         address = program.address()
         with client(address) as idle, client(address) as served, client(address) as flooder:
             assert echo_of(b"hello", served) == b"hello"
@@ -369,9 +412,8 @@ def test_the_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(loop: str) -> 
 
 @on_each_loop
 def test_the_echo_server_outlives_a_lack_of_descriptors(loop: str) -> None:
-    with echo_server(loop) as (program, address), ExitStack() as stack:
-        few = program.descriptors() + 3
-        resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (few, few))
+    with echo_server(("echo_server.py", loop)) as (program, address), ExitStack() as stack:
+        program.allow(program.descriptors() + 3)
         socks = [stack.enter_context(client(address)) for _ in range(8)]
         for sock in socks:
             with sock:
@@ -379,10 +421,20 @@ def test_the_echo_server_outlives_a_lack_of_descriptors(loop: str) -> None:
     assert "cannot accept: [Errno 24] Too many open files" in program.printed
 
 
-def test_the_echo_server_says_which_address_is_taken() -> None:
+def test_the_blocking_echo_server_outlives_a_lack_of_descriptors() -> None:
+    with echo_server(KINDS["threads"]) as (program, address):
+        program.allow(program.descriptors())
+        with client(address) as sock:
+            assert program.first_line() == "cannot accept: [Errno 24] Too many open files\n"
+            program.allow(256)
+            assert echo_of(b"at last", sock) == b"at last"
+
+
+@pytest.mark.parametrize("name", ECHO_SERVERS)
+def test_the_echo_server_says_which_address_is_taken(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        code, printed, complaint = run("echo_server.py", *address)
+        code, printed, complaint = run(name, *address)
         assert (code, printed) == (1, "")
         assert f"(while attempting to bind on address {address!r})" in complaint
 
@@ -390,13 +442,40 @@ def test_the_echo_server_says_which_address_is_taken() -> None:
 # --- the echo client ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ECHO_CLIENTS)
 @pytest.mark.parametrize("message", ["", "na\xefve \u2603", "x" * 100_000])
-def test_the_echo_client_sends_the_message_it_is_given(message: str) -> None:
+def test_the_echo_client_sends_the_message_it_is_given(name: str, message: str) -> None:
     with running("echo_server.py", "127.0.0.1", 0) as program:
-        assert run("echo_client.py", *program.address(), message) == (0, message + "\n", "")
+        assert run(name, *program.address(), message) == (0, message + "\n", "")
 
 
-def test_the_echo_client_fails_where_nobody_listens(taken: Address) -> None:
-    code, printed, complaint = run("echo_client.py", *taken)
+@pytest.mark.parametrize("name", ECHO_CLIENTS)
+def test_the_echo_client_fails_where_nobody_listens(name: str, taken: Address) -> None:
+    code, printed, complaint = run(name, *taken)
     assert (code, printed) == (1, "")
     assert "ConnectionRefusedError: [Errno 111] Connection refused\n" in complaint
+
+
+@pytest.mark.parametrize("name", ECHO_CLIENTS)
+def test_the_echo_client_stops_at_ctrl_c_while_it_sends_and_receives(name: str) -> None:
+    endless = f"import sys; sys.argv.append('x' * {2**26})"  # no buffer holds it
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        running(name, *listener.getsockname(), first=endless) as program,
+    ):
+        listener.settimeout(PATIENCE)
+        conn, _ = listener.accept()
+        with conn:
+            assert select.select([conn], [], [], PATIENCE)[0], "it sends nothing"
+            code, printed, complaint = program.interrupt()
+            assert (code, printed) == (-signal.SIGINT, "")
+            assert complaint.endswith("\nKeyboardInterrupt\n")
+
+
+# --- written once, offered twice ----------------------------------------------------
+
+
+@on_each_loop
+def test_one_codebase_serves_both_worlds(loop: str) -> None:
+    told = "async: colour is deep blue\nblocking: shape is round\nblocking: size timed out\n"
+    assert run("one_codebase.py", first=loop) == (0, told, "")
