@@ -469,7 +469,7 @@ def test_the_echo_client_stops_at_ctrl_c_while_it_sends_and_receives(name: str) 
             assert select.select([conn], [], [], PATIENCE)[0], "it sends nothing"
             code, printed, complaint = program.interrupt()
             assert (code, printed) == (-signal.SIGINT, "")
-            assert complaint.endswith("\nKeyboardInterrupt\n")
+            assert "\nKeyboardInterrupt\n" in complaint
 
 
 # --- written once, offered twice ----------------------------------------------------

@@ -29,8 +29,15 @@ from types import ModuleType
 from typing import Any, Final
 
 FOUNDATION: Final = "asyncio concurrent.futures logging selectors subprocess uvloop".split()
-KEPT: Final = {"__main__", "__mp_main__", "socket", "aiosock", "aiosock_sync", "asyncio", "concurrent"} | {
-    *FOUNDATION
+KEPT: Final = {
+    "__main__",
+    "__mp_main__",  # the same by another name, where multiprocessing is loaded
+    "socket",
+    "aiosock",
+    "aiosock_sync",
+    "asyncio",
+    "concurrent",
+    *FOUNDATION,
 }
 NETWORKED: Final = ("test.test_timeout", "test.test_socketserver")  # so they say: see local_hosts
 PR_SET_PDEATHSIG: Final = 1
@@ -213,5 +220,5 @@ def main(folder: Path) -> None:
     os._exit(0)  # a thread that a test has left behind holds nobody up
 
 
-if __name__ == "__main__", "__mp_main__":
+if __name__ == "__main__":
     main(Path(sys.argv[1]))
