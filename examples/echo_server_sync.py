@@ -42,7 +42,7 @@ def serve(server: socket.socket, conns: set[socket.socket]) -> None:
         try:
             conn, peer = server.accept()
         except OSError as error:  # no descriptor left: who knocks now waits in the queue
-            print("cannot accept:", error, flush=True)
+            print(f"cannot accept: {error}\n", end="", flush=True)
             time.sleep(0.1)
             continue
         conns.add(conn)
