@@ -130,7 +130,9 @@ class _Loop(asyncio.SelectorEventLoop):
         serve_with(self.poller)
 
     def __del__(self) -> None:
-        """Nothing to complain of: its driver closes it, and one half made has none."""
+        """Its driver closes it; one half made (Ctrl-C), or left by its thread, closes itself."""
+        with suppress(Exception):
+            self.close()
 
     def turn(self) -> None:
         """Wait until something happens, and see to it."""
