@@ -497,7 +497,14 @@ class _GiveWay:
 
 
 _GIVE_WAY: Final = _GiveWay()
-_adopting: Final = threading.Lock()
+# Reentrant, as a finalizer or a signal handler may close a socket while it is held; and no
+# fork happens while another thread holds it: in the child nobody would release it.
+_adopting: Final = threading.RLock()
+os.register_at_fork(
+    before=_adopting.acquire,
+    after_in_parent=_adopting.release,
+    after_in_child=_adopting.release,
+)
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 
 
