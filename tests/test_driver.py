@@ -431,6 +431,33 @@ def test_a_forked_child_leaves_its_parents_loop_alone(threaded: bool, stack: Exi
     sending.join()
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_while_another_thread_is_in_the_engine_hangs_no_child() -> None:
+    """The child has a copy of the lock, and not the thread that would release it."""
+    inside = threading.Event()
+
+    def hold() -> None:
+        with _readiness._adopting:
+            inside.set()
+            time.sleep(0.05)
+
+    def child() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(LIMIT))
+        one, other = aiosock_sync.socketpair()
+        one.settimeout(0.01)
+        with suppress(TimeoutError):
+            one.recv(1)
+        one.close()
+        other.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    assert in_child(child) == 0
+    thread.join()
+
+
 def test_a_child_process_finds_a_blocking_descriptor_blocking(stack: ExitStack) -> None:
     one, other = pair(stack)
     program = "import os; print(os.read(0, 100))"
