@@ -18,6 +18,10 @@ coroutine, which takes its traces away, and comes out of the call.  It may have 
 the kernel's telling of an event and our hearing of it, so nothing that was remembered is
 believed any more.
 
+A signal that comes between Python's last look for one and the system call interrupts
+nothing: CPython's own blocking calls then sleep on.  Only the main thread runs handlers, so
+there no wait is longer than `A_LOOK`.
+
 A call made while this thread's loop turns (by a signal handler, or by an async function
 that calls blocking code) waits on a loop beside it.  A loop of somebody else that runs in
 this thread is set aside for the time of the call: it blocks, as any blocking call would.
@@ -49,6 +53,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MANY: Final = 128  # events fetched at once
+A_LOOK: Final = 1.0  # seconds until the main thread looks for signals
+LONGEST: Final = 1e6  # seconds that epoll_wait(2) can count
 
 
 class _Queue(selectors.BaseSelector):
@@ -56,6 +62,7 @@ class _Queue(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
+        self.longest = A_LOOK if threading.current_thread() is threading.main_thread() else LONGEST
         self.keys: dict[int, selectors.SelectorKey] = {}
         self.poller: Poller
 
@@ -76,10 +83,8 @@ class _Queue(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wake the engine's waiters; what is not theirs is returned."""
-        events, keys = (
-            self.epoll.poll(-1 if timeout is None else max(0.0, timeout), MANY),
-            self.keys,
-        )
+        keys, longest = self.keys, self.longest
+        events = self.epoll.poll(longest if timeout is None else min(timeout, longest), MANY)
         self.poller.dispatch(iter(events))
         return [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in events if fd in keys]
 
@@ -123,7 +128,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, queue: _Queue) -> None:
         with _quietly():
             super().__init__(queue)
-        self._poll, self._own = queue.epoll.poll, queue.keys.keys()
+        self._poll, self._own, self._longest = queue.epoll.poll, queue.keys.keys(), queue.longest
         self.poller = queue.poller = Poller(self, queue.epoll)
         self._note = self.poller.note
         self._by_hand, self._raised = False, None
@@ -140,7 +145,9 @@ class _Loop(asyncio.SelectorEventLoop):
             self._run_handles()
             return
         timers = self._scheduled  # with nothing else to do, a turn is a look at the queue
-        timeout = max(0.0, timers[0].when() - self.time()) if timers else -1
+        timeout = self._longest
+        if timers:
+            timeout = max(0.0, min(timeout, timers[0].when() - self.time()))
         events = self._poll(timeout, MANY)
         self._note(events)
         for fd, _ in events:

@@ -62,13 +62,9 @@ def black_hole(stack: ExitStack) -> Any:
 
 @contextmanager
 def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Within it, a signal handler acts after a while, and again if that was not heard.
-
-    A signal that comes after Python's last look and before the system call sleeps wakes
-    nobody, with any socket; the next one does.
-    """
+    """Within it, a signal handler acts after a while."""
     before = signal.signal(signal.SIGALRM, lambda number, frame: act())
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
@@ -214,6 +210,28 @@ def test_a_handler_that_raises_within_a_timer_of_ours_is_heard(
     monkeypatch.setattr(_readiness.Line, "_ring", ring)
     with pytest.raises(Interrupted), alarm(LIMIT, lambda: interrupt(Interrupted)):
         one.recv(1)
+
+
+@pytest.mark.parametrize("wait", ["by hand", "as a task"])
+def test_a_signal_that_interrupted_no_system_call_is_heard(stack: ExitStack, wait: str) -> None:
+    """It came just before.  Here another thread takes it, and leaves the handler to this one."""
+    one, _ = pair(stack)
+    calls: dict[str, Callable[[], Any]] = {
+        "by hand": lambda: one.recv(1),
+        "as a task": lambda: aiosock_sync.call(asyncio.sleep, LIMIT),
+    }
+
+    def receive_signal() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
+
+    with alarm(LIMIT, lambda: interrupt(Interrupted)):
+        thread, outcomes = in_thread(receive_signal)
+        start = time.monotonic()
+        with pytest.raises(Interrupted):
+            calls[wait]()
+        assert time.monotonic() - start < LIMIT / 2
+    ended(thread, outcomes)
 
 
 def test_a_handler_that_returns_does_not_extend_the_time(stack: ExitStack) -> None:

@@ -60,6 +60,8 @@ on_each_loop = pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 on_each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 on_each_server = pytest.mark.parametrize("server", SERVERS)
 
+SLEEPS = re.compile(r"^voluntary_ctxt_switches:\s*(\d+)$", re.M)
+
 Address = tuple[str, int]
 Kind = tuple[str, str]
 
@@ -115,7 +117,19 @@ class Program:
         self.printed, complaint = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, self.printed, complaint
 
+    def steps(self) -> int:
+        """How often its threads went to sleep so far."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int(found) for task in tasks for found in SLEEPS.findall(read(task / "status")))
+
+    def rests(self) -> bool:
+        before = self.steps()
+        time.sleep(0.05)
+        return self.steps() == before
+
     def interrupt(self) -> tuple[int, str, str]:
+        """By Ctrl-C, while it waits: Python drops one that comes within a weakref's callback."""
+        wait_for(self.rests)
         self.process.send_signal(signal.SIGINT)
         return self.end()
 
@@ -142,6 +156,12 @@ def running(name: str, *args: object, first: str = "") -> Iterator[Program]:
             yield Program(process)
         finally:
             process.kill()
+
+
+def read(path: Path) -> str:
+    with suppress(OSError):  # of a thread that has just ended
+        return path.read_text()
+    return ""
 
 
 def run(name: str, *args: object, first: str = "") -> tuple[int, str, str]:
