@@ -29,7 +29,7 @@ import os
 import select
 import weakref
 from asyncio import _set_running_loop
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from threading import get_ident
@@ -152,7 +152,7 @@ class Poller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, epoll: select.epoll | None = None) -> None:
         self._epoll = epoll or select.epoll()
-        self._poll = self._epoll.poll
+        self.poll = self._epoll.poll
         self.waiters: dict[int, dict[int, Waiter]] = {READ: {}, WRITE: {}}
         self._readers, self._writers = self.waiters.values()
         self.loop = loop
@@ -183,12 +183,9 @@ class Poller:
         except FileExistsError:
             self._epoll.modify(fd, interest)
 
-    def fire(self) -> None:
-        """What the loop calls when there are events."""
-        self.dispatch(iter(self._poll(0, MANY)))
-
-    def dispatch(self, events: Iterator[tuple[int, int]]) -> None:
+    def dispatch(self, events: Iterable[tuple[int, int]]) -> None:
         """Wake whoever waits for these events."""
+        events = iter(events)
         readers, writers = self._readers, self._writers
         before, self.turn.thread = self.turn.thread, get_ident()
         try:
@@ -214,14 +211,18 @@ class Poller:
         finally:
             self.turn.thread = before
 
-    def note(self, events: list[tuple[int, int]]) -> None:
-        """What events say, where whoever waits looks for himself."""
+    def note(self, events: list[tuple[int, int]]) -> bool:
+        """What events say, where whoever waits looks for himself; whether any is for a waiter."""
+        noted = False
         for fd, event in events:
             waiter = self._readers.get(fd)
             if waiter is not None:
-                waiter.drained = False
+                noted, waiter.drained = True, False
                 if event & _ENDING:
                     waiter.remembers = False
+            elif fd in self._writers:
+                noted = True
+        return noted
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -250,7 +251,9 @@ class _Watch:
         self._poller = poller
 
     def fire(self) -> None:
-        self._poller.fire()
+        """What the loop calls when there are events."""
+        poller = self._poller
+        poller.dispatch(poller.poll(0, MANY))
 
     def __del__(self) -> None:
         self._poller.end()

@@ -175,12 +175,10 @@ class socket:
         """
         if flags or type(bufsize) is not int or bufsize <= 0:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
-        return self._reading.complete(
-            self._timeout and deadline_after(self._timeout),
-            bufsize if self._stream else 0,
-            self._recv,
-            bufsize,
-        )
+        if self._stream and self._timeout is None:
+            return self._reading.next_piece(bufsize, self._recv, 0)
+        deadline = self._timeout and deadline_after(self._timeout)
+        return self._reading.complete(deadline, bufsize if self._stream else 0, self._recv, bufsize)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> Awaited[int]:
         """Await data and write it to `buffer`; how many bytes, 0 at the end of the stream.

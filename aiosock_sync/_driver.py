@@ -47,7 +47,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from aiosock._deadline import time_left, timed_out
 from aiosock._poller import Poller, serve_with, set_aside
 
-__all__ = ["call", "fail_after", "limited", "loop_here", "run", "run_task"]
+__all__ = ["call", "fail_after", "limited", "loop_here", "run", "run_task", "turn_once"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class _Queue(selectors.BaseSelector):
         """Wake the engine's waiters; what is not theirs is returned."""
         keys, longest = self.keys, self.longest
         events = self.epoll.poll(longest if timeout is None else min(timeout, longest), MANY)
-        self.poller.dispatch(iter(events))
+        self.poller.dispatch(events)
         return [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in events if fd in keys]
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
@@ -128,7 +128,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, queue: _Queue) -> None:
         with _quietly():
             super().__init__(queue)
-        self._poll, self._own, self._longest = queue.epoll.poll, queue.keys.keys(), queue.longest
+        self._poll, self._longest = queue.epoll.poll, queue.longest
         self.poller = queue.poller = Poller(self, queue.epoll)
         self._note = self.poller.note
         self._by_hand, self._raised = False, None
@@ -148,12 +148,8 @@ class _Loop(asyncio.SelectorEventLoop):
         timeout = self._longest
         if timers:
             timeout = max(0.0, min(timeout, timers[0].when() - self.time()))
-        events = self._poll(timeout, MANY)
-        self._note(events)
-        for fd, _ in events:
-            if fd not in self._own:
-                return
-        self._run_handles()  # a timer, or a call from another thread
+        if not self._note(self._poll(timeout, MANY)):
+            self._run_handles()  # a timer, or a call from another thread
 
     def _run_handles(self) -> None:
         self._by_hand = True
@@ -309,6 +305,23 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
     finally:
         if driver is not None:
             driver.leave()
+
+
+def turn_once(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Wait until something happens on a loop; False if it is not this thread's, or not free."""
+    driver = _here.driver
+    if driver is None or driver.busy or driver.loop is not loop:
+        return False
+    driver.busy, driver.turn.thread = True, 0
+    try:
+        driver.loop.turn()
+    except BaseException as error:
+        driver.loop.poller.doubt()
+        error.__traceback__ = _beyond(error.__traceback__)
+        raise
+    finally:
+        driver.leave()
+    return True
 
 
 def run_task(coro: Coroutine[Any, Any, T], deadline: float | None = None) -> T:

@@ -44,7 +44,7 @@ from aiosock._operations import (
 )
 from aiosock._readiness import Direction, Readiness, Stateful
 
-from ._driver import limited, loop_here, run, run_task
+from ._driver import limited, loop_here, run, run_task, turn_once
 
 if TYPE_CHECKING:
     import asyncio
@@ -223,9 +223,20 @@ class socket(_stdlib.socket):
             data: bytes = self._receive(flags, "recv", bufsize)
             return data
         reading, recv = self._reading, self._raw.recv
-        asked = bufsize if self._stream else 0
-        if asked and reading.line.drained:
-            return run(reading.complete(self._deadline(), asked, recv, bufsize, MSG_DONTWAIT))
+        line, asked = reading.line, bufsize if self._stream else 0
+        if asked and line.drained and line.watched:
+            deadline = self._deadline()
+            # A conversation comes here each time, and has a third of its CPU time to save:
+            # one turn of the loop is all there is to do, and no coroutine is needed for it.
+            if deadline is None and turn_once(line.loop) and reading.instead is None:
+                try:
+                    data = recv(bufsize, MSG_DONTWAIT)
+                except BlockingIOError:
+                    pass
+                else:
+                    line.drained = line.remembers and 0 < len(data) < bufsize
+                    return data
+            return run(reading.complete(deadline, asked, recv, bufsize, MSG_DONTWAIT))
         return self._complete(reading, asked, 0, recv, bufsize, MSG_DONTWAIT)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -276,15 +287,15 @@ class socket(_stdlib.socket):
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Wait for room and send data; how many bytes: on a stream in blocking mode all."""
+        quiet = self._quiet(flags) if flags else self._quietly
         if self._wants_whole(flags):
-            return self._send_whole(flags, self._raw.send, data, self._quiet(flags))
-        return self._complete(self._sending, 0, flags, self._raw.send, data, self._quiet(flags))
+            return self._send_whole(flags, self._raw.send, data, quiet)
+        return self._complete(self._sending, 0, flags, self._raw.send, data, quiet)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Send all of the data; the timeout is for all of it together."""
-        self._send_whole(
-            flags, self._raw.send, data, self._quiet(flags) if flags else self._quietly
-        )
+        quiet = self._quiet(flags) if flags else self._quietly
+        self._send_whole(flags, self._raw.send, data, quiet)
 
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
@@ -339,7 +350,8 @@ class socket(_stdlib.socket):
         return self._run(SendingFile(moment, file, offset, count, moment.sendfile))
 
     def _wants_whole(self, flags: Any) -> bool:
-        return self._stream and self.gettimeout() is None and not has(flags, MSG_DONTWAIT)
+        whole = self._stream and self.gettimeout() is None
+        return whole and not (flags and has(flags, MSG_DONTWAIT))
 
     def _quiet(self, flags: Any) -> Any:
         return flags | self._quietly if isinstance(flags, int) else flags

@@ -38,6 +38,8 @@ WOULD_BLOCK = {
     "no object that keeps count is made before it was not",
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
+    "aiosock_sync._socket.socket.recv": "in a conversation one turn of the loop is all the "
+    "waiting there is, and needs no coroutine",
     "aiosock_sync._socket.socket._send_whole": "likewise, and no object that keeps count",
 }
 

@@ -24,7 +24,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ from conftest import LOOPS
 from faces import AIOSOCK, Face
 
 import aiosock
+from aiosock._operations import Leftover
 from aiosock._poller import Poller, poller_of
 
 HELLO = b"hello"
@@ -247,6 +248,98 @@ async def test_a_reader_who_leaves_does_not_disarm_a_writer(ours: Face) -> None:
     await other.sendall(HELLO)
     async with asyncio.timeout(5):
         assert await reading == HELLO
+
+
+# --- a conversation: a peer that talks and listens in turn ----------------------------
+
+
+async def in_conversation(
+    ours: Face,
+) -> tuple[aiosock.socket, aiosock.socket, asyncio.Task[list[bytes]]]:
+    """A reader who waits for the second piece, and then for the end; the other end of it."""
+    one, other = await ours.tcp_pair()
+
+    async def read() -> list[bytes]:
+        return [piece async for piece in pieces(one)]
+
+    (reading,) = await waiting(read())
+    await other.sendall(HELLO)
+    await turns()
+    assert one._readiness.reading.line.drained  # so it takes the shorter way
+    return one, other, reading
+
+
+async def pieces(sock: aiosock.socket) -> AsyncIterator[bytes]:
+    while piece := await sock.recv(100):
+        yield piece
+
+
+async def test_a_conversation_goes_on(ours: Face) -> None:
+    _, other, reading = await in_conversation(ours)
+    for _ in range(3):
+        await other.sendall(b"again")
+        await turns()
+    other.close()
+    async with asyncio.timeout(5):
+        assert await reading == [HELLO, b"again", b"again", b"again"]
+
+
+async def test_a_false_alarm_in_a_conversation_is_waited_out(ours: Face) -> None:
+    one, other, reading = await in_conversation(ours)
+    thief = ours.keep(_stdlib.socket(fileno=os.dup(one.fileno())))
+    await other.sendall(b"stolen")
+    thief.recv(100)
+    await turns()
+    assert not reading.done()
+    await other.sendall(b"mine")
+    await turns()
+    other.close()
+    async with asyncio.timeout(5):
+        assert await reading == [HELLO, b"mine"]
+
+
+async def test_a_reader_behind_a_conversation_has_his_turn(ours: Face) -> None:
+    one, other, reading = await in_conversation(ours)
+    (second,) = await waiting(one.recv(100))
+    for piece in (b"first", b"second"):
+        await other.sendall(piece)
+        await turns()
+    other.close()
+    async with asyncio.timeout(5):
+        assert (await reading, await second) == ([HELLO, b"first"], b"second")
+
+
+async def test_a_reset_ends_a_conversation_and_frees_its_place(ours: Face) -> None:
+    one, other, reading = await in_conversation(ours)
+    other.setsockopt(aiosock.SOL_SOCKET, aiosock.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionResetError):
+            await reading
+        assert await one.recv(100) == b""
+
+
+async def test_what_is_put_back_in_a_conversation_comes_first(ours: Face) -> None:
+    one, other, reading = await in_conversation(ours)
+    leftover = Leftover(one._sock, b"put back", None)
+    one._readiness.reading.put_back(leftover.instead)
+    await turns()
+    await other.sendall(b"and on")
+    await turns()
+    other.close()
+    async with asyncio.timeout(5):
+        assert await reading == [HELLO, b"put back", b"and on"]
+
+
+@pytest.mark.parametrize("end", ["close", "detach"])
+async def test_the_end_of_the_socket_ends_a_conversation(end: str, ours: Face) -> None:
+    one, _, reading = await in_conversation(ours)
+    detached = getattr(one, end)()
+    async with asyncio.timeout(5):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await reading
+    if end == "detach":
+        os.close(detached)
 
 
 # --- the end of the socket while tasks wait -------------------------------------------
@@ -600,7 +693,7 @@ class Registrations:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: Counter[str] = Counter()
-        for name in ("watch", "forget", "fire"):
+        for name in ("watch", "forget", "dispatch"):
             monkeypatch.setattr(Poller, name, self._counting(name))
 
     def _counting(self, name: str) -> Callable[..., Any]:
@@ -699,7 +792,7 @@ async def test_data_that_nobody_wants_does_not_spin_the_loop(
     assert await task == b"h"
     registrations.calls.clear()
     await turns(10)
-    assert registrations.calls["fire"] <= 1
+    assert registrations.calls["dispatch"] <= 1
     assert await one.recv(10) == b"ello"
     (task,) = await waiting(one.recv(10))
     await other.sendall(HELLO)
