@@ -54,6 +54,7 @@ if not hasattr(select, "epoll"):
 READ: Final = 1
 WRITE: Final = 2
 MANY: Final = 128  # events fetched at once
+LOOKS: Final = range(4)  # in a row, as a turn of the loop costs as much as serving a message
 
 
 def wake(future: "asyncio.Future[None]") -> None:
@@ -253,7 +254,11 @@ class _Watch:
     def fire(self) -> None:
         """What the loop calls when there are events."""
         poller = self._poller
-        poller.dispatch(poller.poll(0, MANY))
+        for _ in LOOKS:
+            events = poller.poll(0, MANY)
+            if not events:
+                return
+            poller.dispatch(events)
 
     def __del__(self) -> None:
         self._poller.end()

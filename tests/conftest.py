@@ -7,6 +7,7 @@ aiosock, on each loop: what it asserts is what the stdlib does, and the same hol
 
 import asyncio
 import gc
+import os
 import socket as _stdlib
 import sys
 import threading
@@ -20,6 +21,8 @@ from faces import AIOSOCK, STDLIB, SYNC, Face, open_descriptors
 from aiosock_sync._driver import loop_here
 
 Loop = asyncio.AbstractEventLoop
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests run are compiled once
 
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.get_loop()  # libuv's own signal pipe opens with the first loop and stays
