@@ -206,6 +206,7 @@ async def send_fds(
     Awaits room.  `flags` and `address` are honoured, which the stdlib's does not.  A
     cancelled or late call has sent nothing; the descriptors stay the caller's.
     """
+    _must_be_ours(sock)
     rights = (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS, array.array("i", fds))
     return await sock.sendmsg(buffers, [rights], flags, address)
 
@@ -219,6 +220,7 @@ async def recv_fds(
     says that some did not fit; the kernel has closed those.  A cancelled or late call has
     taken nothing.
     """
+    _must_be_ours(sock)
     fds = array.array("i")
     room = _stdlib.CMSG_LEN(maxfds * fds.itemsize)  # CMSG_SPACE pads: one more might fit in
     close_on_exec = getattr(_stdlib, "MSG_CMSG_CLOEXEC", 0)
@@ -227,3 +229,9 @@ async def recv_fds(
         if (level, kind) == (_stdlib.SOL_SOCKET, _stdlib.SCM_RIGHTS):
             fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
     return data, list(fds), msg_flags & ~close_on_exec, address
+
+
+def _must_be_ours(sock: object) -> None:
+    if not isinstance(sock, socket):
+        kind = type(sock)
+        raise TypeError(f"an aiosock.socket is needed, not {kind.__module__}.{kind.__qualname__}")

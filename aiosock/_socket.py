@@ -510,12 +510,12 @@ class socket:
         self._sock.set_inheritable(inheritable)
 
     @property
-    def family(self) -> int:
+    def family(self) -> _stdlib.AddressFamily:
         """The address family: an `AddressFamily` where it has a name."""
         return self._sock.family
 
     @property
-    def type(self) -> int:
+    def type(self) -> _stdlib.SocketKind:
         """The socket type: a `SocketKind` where it has a name."""
         return self._sock.type
 

@@ -41,13 +41,14 @@ from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Final, ParamSpec, TypeVar
 
 from aiosock._deadline import time_left, timed_out
 from aiosock._poller import Poller, serve_with, set_aside
 
-__all__ = ["call", "fail_after", "limited", "loop_here", "run", "run_task", "turn_once"]
+__all__ = ["call", "fail_after", "is_late", "limited", "loop_here", "run", "run_task", "turn_once"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -261,10 +262,11 @@ def _beyond(traceback: types.TracebackType | None) -> types.TracebackType | None
 
 class _Here(threading.local):
     driver: _Driver | None = None
-    limit: float | None = None  # set by fail_after
 
 
 _here: Final = _Here()
+# Set by fail_after.  Of the context, and so of a task, where several share a thread.
+_limit: Final[ContextVar[float | None]] = ContextVar("aiosock_sync.fail_after", default=None)
 
 
 def _free_driver() -> _Driver:
@@ -348,7 +350,7 @@ def call(
     coro = async_function(*args, **kwargs)
     if not asyncio.iscoroutine(coro):
         raise TypeError(f"an async function is needed: {async_function!r} returned {coro!r}")
-    return run_task(coro, _here.limit)
+    return run_task(coro, _limit.get())
 
 
 @contextmanager
@@ -356,28 +358,34 @@ def fail_after(seconds: float) -> Iterator[None]:
     """Bound all blocking calls of this thread inside the ``with``, together, by one deadline.
 
     Each of them, name lookups and connects included, raises TimeoutError("timed out") when
-    `seconds` have passed since the ``with`` was entered; a socket's own timeout holds besides.
-    Of nested ones the nearest deadline counts.  TypeError for what is no number, ValueError
-    if it is negative or NaN.
+    `seconds` have passed since the ``with`` was entered, and so does one that is made later,
+    whether it would have to wait or not; a socket's own timeout holds besides.  Of nested
+    ones the nearest deadline counts.  It holds for the task where tasks share the thread.
+    TypeError for what is no number, ValueError if it is negative or NaN.
     """
     if not isinstance(seconds, int | float):
         raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
     if not seconds >= 0:
         raise ValueError(f"seconds must not be negative or NaN: {seconds!r}")
-    before = _here.limit
-    _here.limit = limited(monotonic() + seconds)
+    before = _limit.set(limited(monotonic() + seconds))
     try:
         yield
     finally:
-        _here.limit = before
+        _limit.reset(before)
 
 
 def limited(deadline: float | None) -> float | None:
     """A deadline, or that of `fail_after` where it is nearer."""
-    limit = _here.limit
+    limit = _limit.get()
     if limit is None or (deadline is not None and deadline < limit):
         return deadline
     return limit
+
+
+def is_late() -> bool:
+    """Whether the deadline of `fail_after` is over."""
+    limit = _limit.get()
+    return limit is not None and monotonic() >= limit
 
 
 def _let_parent_alone() -> None:

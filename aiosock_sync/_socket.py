@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aiosock._deadline import NOW, deadline_after
+from aiosock._deadline import NOW, deadline_after, timed_out
 from aiosock._names import needs_lookup, numeric_address
 from aiosock._operations import (
     AF_UNIX,
@@ -44,7 +44,7 @@ from aiosock._operations import (
 )
 from aiosock._readiness import Direction, Readiness, Stateful
 
-from ._driver import limited, loop_here, run, run_task, turn_once
+from ._driver import is_late, limited, loop_here, run, run_task, turn_once
 
 if TYPE_CHECKING:
     import asyncio
@@ -153,6 +153,7 @@ class socket(_stdlib.socket):
         self, direction: Direction, asked: int, flags: Any, attempt: Callable[..., T], *args: Any
     ) -> T:
         """The attempt's result: at once, or when the engine has brought it about."""
+        self._be_in_time()
         if direction.instead is None:
             try:
                 return attempt(*args)
@@ -170,7 +171,12 @@ class socket(_stdlib.socket):
             return not has(flags, MSG_DONTWAIT) and os.get_blocking(self.fileno())
         return timeout > 0
 
+    def _be_in_time(self) -> None:
+        if is_late() and self.gettimeout() != NOW:
+            raise timed_out()
+
     def _deadline(self) -> float | None:
+        self._be_in_time()
         timeout = self.gettimeout()
         return limited(timeout and deadline_after(timeout))
 
@@ -360,7 +366,7 @@ class socket(_stdlib.socket):
         self, flags: Any, send: Callable[..., int], data: ReadableBuffer, *args: Any
     ) -> int:
         sent = 0
-        if not self._sending.line.busy:
+        if not self._sending.line.busy and not is_late():
             try:
                 sent = send(data, *args)
             except BlockingIOError as error:
@@ -374,9 +380,15 @@ class socket(_stdlib.socket):
                 return sent
         return self._run(Sending(sent, send, data, *args), flags)
 
-    def _run(self, attempt: Callable[[], T], flags: Any = 0) -> T:
+    def _run(self, attempt: Stateful, flags: Any = 0) -> int:
         now = has(flags, MSG_DONTWAIT) and self.gettimeout() is None
-        return run(self._sending.complete(NOW if now else self._deadline(), 0, attempt))
+        try:
+            deadline = NOW if now else self._deadline()
+        except TimeoutError as late:
+            attempt.stopped(late)
+            raise
+        sent: int = run(self._sending.complete(deadline, 0, attempt))
+        return sent
 
     # --- waiting: readiness ---------------------------------------------------------
 

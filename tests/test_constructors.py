@@ -668,3 +668,15 @@ async def test_the_error_notes_tell_every_address_that_was_tried(
         f"while connecting to {address!r}",
         f"before it: [Errno 111] Connection refused (while connecting to {address!r})",
     ]
+
+
+async def test_descriptors_go_along_with_a_socket_of_ours_alone() -> None:
+    one, other = _stdlib.socketpair()
+    with one, other:
+        with pytest.raises(TypeError, match=r"^an aiosock\.socket is needed, not socket\.socket$"):
+            await aiosock.send_fds(one, [b"x"], [0])  # type: ignore[arg-type]  # what is tested
+        with pytest.raises(TypeError, match=r"^an aiosock\.socket is needed, not socket\.socket$"):
+            await aiosock.recv_fds(other, 1, 1)  # type: ignore[arg-type]  # what is tested
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)

@@ -10,6 +10,7 @@ import contextvars
 import errno
 import fcntl
 import gc
+import io
 import logging
 import math
 import os
@@ -725,7 +726,7 @@ def test_fail_after_ends_with_its_block_and_is_its_threads_own(stack: ExitStack)
     with aiosock_sync.fail_after(0):
         thread = in_thread(lambda: one.recv(10))
         time.sleep(0.02)
-        other.sendall(HELLO)
+        other._raw.send(HELLO)
         assert ended(*thread) == HELLO
         with pytest.raises(TimeoutError):
             one.recv(10)
@@ -735,14 +736,52 @@ def test_fail_after_ends_with_its_block_and_is_its_threads_own(stack: ExitStack)
     sending.join()
 
 
-def test_what_is_ready_is_received_when_the_time_is_over(stack: ExitStack) -> None:
+def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
+    """A peer that always has something ready does not make it endless."""
     one, other = pair(stack)
     other.sendall(HELLO)
+    address = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0))).getsockname()
+    calls: list[Callable[[], Any]] = [
+        lambda: one.recv(10),
+        lambda: one.recv(10, aiosock_sync.MSG_WAITALL),
+        lambda: one.recv_into(bytearray(10)),
+        lambda: one.send(HELLO),
+        lambda: one.sendmsg([HELLO]),
+        lambda: one.sendto(HELLO, None),
+        lambda: one.wait_readable(),
+        lambda: one.wait_writable(),
+        lambda: aiosock_sync.create_connection(address),
+    ]
     with aiosock_sync.fail_after(0):
-        assert one.recv(10) == HELLO
+        for call in calls:
+            with pytest.raises(TimeoutError, match="^timed out$"):
+                call()
+        for sending in (lambda: one.sendall(HELLO), lambda: one.sendfile(io.BytesIO(HELLO))):
+            with pytest.raises(TimeoutError, match="^timed out$") as late:
+                sending()
+            assert late.value.bytes_sent == 0  # type: ignore[attr-defined]  # ours
         one.setblocking(False)
+        assert one.recv(10) == HELLO
         with pytest.raises(BlockingIOError):
             one.recv(10)
+
+
+def test_fail_after_is_a_tasks_own() -> None:
+    async def task(delay: float) -> None:
+        await asyncio.sleep(delay)
+        with aiosock_sync.fail_after(0.03):
+            await asyncio.sleep(0.03)
+
+    async def main() -> None:
+        await asyncio.gather(task(0), task(0.01))  # left in another order than entered
+
+    asyncio.run(main())
+    with ExitStack() as stack:
+        one, other = pair(stack)
+        sending = threading.Timer(0.05, lambda: other.sendall(HELLO))
+        sending.start()
+        assert one.recv(10) == HELLO
+        sending.join()
 
 
 def test_connect_ex_returns_its_own_timeout_and_raises_that_of_fail_after(
