@@ -25,6 +25,7 @@ __all__ = [
     "AF_UNIX",
     "MSG_DONTWAIT",
     "MSG_NOSIGNAL",
+    "SHOWING_ALL",
     "SIGNALLING",
     "Sending",
     "SendingFile",
@@ -48,6 +49,9 @@ MSG_PEEK: Final = int(_stdlib.MSG_PEEK)
 MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
 MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
 AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
+# What a stream of these gives short of what was asked is all it has.  AF_UNIX also stops at
+# descriptors that come along, and between two senders.
+SHOWING_ALL: Final = (_stdlib.AF_INET, _stdlib.AF_INET6)
 SIGNALLING: Final = (_stdlib.AF_INET, _stdlib.AF_INET6, AF_UNIX)  # may raise SIGPIPE
 
 BLOCK: Final = 8192  # bytes read at once from a file that os.sendfile() refuses

@@ -14,8 +14,9 @@ It may be changed from any thread.
 
 Edges are safe because nobody waits who was not told "no" by the kernel before: the call
 failed, or a stream gave less than was asked for.  The second tells nothing once the other
-end is closed, since the edge may have gone by together with the data; from an event that
-speaks of an end or an error on, the waiter `remembers` no more.
+end is closed, since the edge may have gone by together with the data, nor at TCP's urgent
+mark, where the kernel stops; from an event that speaks of an end, an error or urgent data
+on, the waiter `remembers` no more.
 
 The queue is an epoll(7), which Linux has.
 
@@ -29,9 +30,8 @@ import os
 import select
 import weakref
 from asyncio import _set_running_loop
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -184,9 +184,8 @@ class Poller:
         except FileExistsError:
             self._epoll.modify(fd, interest)
 
-    def dispatch(self, events: Iterable[tuple[int, int]]) -> None:
+    def dispatch(self, events: list[tuple[int, int]]) -> None:
         """Wake whoever waits for these events."""
-        events = iter(events)
         readers, writers = self._readers, self._writers
         before, self.turn.thread = self.turn.thread, get_ident()
         try:
@@ -206,11 +205,16 @@ class Poller:
                     waiter = writers.get(fd)
                     if waiter is not None and event & _NOT_IN:
                         wake(waiter.future)
-        except BaseException:  # a task ended the program: others still get their events
-            self.loop.call_soon(self.dispatch, chain([(fd, event)], events))
-            raise
         finally:
             self.turn.thread = before
+
+    def wake_all_soon(self) -> None:
+        """Have everybody look, when events were told of and may not have been heard."""
+        for waiter in self._all():
+            self.loop.call_soon(waiter.wake)
+
+    def _all(self) -> list[Waiter]:
+        return [waiter for waiters in self.waiters.values() for waiter in list(waiters.values())]
 
     def note(self, events: list[tuple[int, int]]) -> bool:
         """What events say, where whoever waits looks for himself; whether any is for a waiter."""
@@ -240,9 +244,8 @@ class Poller:
 
     def doubt(self) -> None:
         """Something was interrupted, and may have taken an event with it: remember nothing."""
-        for waiters in self.waiters.values():
-            for waiter in waiters.values():
-                waiter.doubt()
+        for waiter in self._all():
+            waiter.doubt()
 
 
 class _Watch:
@@ -254,11 +257,15 @@ class _Watch:
     def fire(self) -> None:
         """What the loop calls when there are events."""
         poller = self._poller
-        for _ in LOOKS:
-            events = poller.poll(0, MANY)
-            if not events:
-                return
-            poller.dispatch(events)
+        try:
+            for _ in LOOKS:
+                events = poller.poll(0, MANY)
+                if not events:
+                    return
+                poller.dispatch(events)
+        except BaseException:  # Ctrl-C, or a task that ends the program: others go on
+            poller.wake_all_soon()
+            raise
 
     def __del__(self) -> None:
         self._poller.end()
@@ -266,9 +273,9 @@ class _Watch:
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
-_NOT_IN: Final = ~(select.EPOLLIN | select.EPOLLRDHUP)
-_ENDING: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_READING: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_NOT_IN: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI)
+_ENDING: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
+_READING: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 _WRITING: Final = select.EPOLLOUT | select.EPOLLET
 
 _pollers: Final[weakref.WeakValueDictionary[int, Poller]] = weakref.WeakValueDictionary()

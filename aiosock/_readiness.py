@@ -192,6 +192,14 @@ class Line(Waiter):
             if alarm is not None:
                 alarm.cancel()
 
+    async def give_way(self) -> None:
+        """Let other tasks have a turn, and keep the place."""
+        try:
+            await _GIVE_WAY
+        except BaseException:
+            self.hand_on()
+            raise
+
     def hand_on(self) -> None:
         """The place is free: it belongs to the next in line."""
         while self.queue and not self.is_gone():
@@ -322,7 +330,7 @@ class Direction:
         line, spent, held = self.line, self.spent, False
         try:
             if line.busy or spent[0] >= BUDGET:
-                line, held = await self._turn(deadline, attempt, args)
+                line, held = await self._turn(deadline, attempt, args), True
                 if self.instead is not None:
                     attempt, args = self.instead(attempt, args)
             look = held or not (asked and line.drained)
@@ -363,7 +371,10 @@ class Direction:
                 line.busy = False
         else:
             spent[0] += 1
-        if asked and line.remembers and self.instead is None:  # else the kernel was not asked
+        # Of another thread's line an event may just have gone by, and bytes that were put back
+        # say nothing of the kernel's.
+        ours = held or line.turn.thread == get_ident()
+        if asked and ours and line.remembers and self.instead is None:
             line.drained = 0 < (result if type(result) is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
 
@@ -403,19 +414,17 @@ class Direction:
                 return data
         return await self.complete(None, size, attempt, size, flags)
 
-    async def _turn(
-        self, deadline: float | None, attempt: Callable[..., Any], args: Args
-    ) -> tuple[Line, bool]:
-        """The line of this loop, and whether its place had to be waited for."""
+    async def _turn(self, deadline: float | None, attempt: Callable[..., Any], args: Args) -> Line:
+        """The line of this loop, with its place held; other tasks have had a turn."""
+        line = self._line_here()
+        if line.busy:
+            vet(attempt, args)
+            await line.stand(deadline)
+        line.busy = True
         if self.spent[0] >= BUDGET:
             self.spent[0] = 0
-            await _GIVE_WAY
-        line = self._line_here()
-        if not line.busy:
-            return line, False
-        vet(attempt, args)
-        await line.stand(deadline)
-        return line, True
+            await line.give_way()
+        return line
 
     def put_back(self, instead: Instead) -> None:
         """Something was taken too much: attempts from now on are what `instead` makes of them."""

@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import socket as _stdlib
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from ._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    SHOWING_ALL,
     SIGNALLING,
     Sending,
     SendingFile,
@@ -81,6 +83,7 @@ class socket:
         "_recv",
         "_send",
         "_sending",
+        "_shows_all",
         "_sock",
         "_stream",
         "_timeout",
@@ -97,6 +100,7 @@ class socket:
         self._sock = sock
         self._stream = sock.type == _stdlib.SOCK_STREAM
         self._family = int(sock.family)
+        self._shows_all = self._stream and self._family in SHOWING_ALL
         self._nosignal = MSG_NOSIGNAL if self._family in SIGNALLING else 0
         self._readiness = readiness = Readiness(sock)
         # Kept at hand for the calls that are made most: to look them up costs a tenth of these.
@@ -173,12 +177,13 @@ class socket:
         all of it; what a cancelled one had gathered comes first in this object's next call
         (other descriptors of the connection do not see it any more).
         """
-        if flags or type(bufsize) is not int or bufsize <= 0:
+        if flags or type(bufsize) is not int or not 0 < bufsize <= sys.maxsize:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
-        if self._stream and self._timeout is None:
+        asked = bufsize if self._shows_all else 0
+        if asked and self._timeout is None:
             return self._reading.next_piece(bufsize, self._recv, 0)
         deadline = self._timeout and deadline_after(self._timeout)
-        return self._reading.complete(deadline, bufsize if self._stream else 0, self._recv, bufsize)
+        return self._reading.complete(deadline, asked, self._recv, bufsize)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> Awaited[int]:
         """Await data and write it to `buffer`; how many bytes, 0 at the end of the stream.
@@ -191,7 +196,7 @@ class socket:
             return self._receive(room, flags, "recv_into", buffer, nbytes, flags)
         return self._reading.complete(
             self._timeout and deadline_after(self._timeout),
-            room if self._stream else 0,
+            room if self._shows_all else 0,
             self._sock.recv_into,
             buffer,
         )
@@ -400,9 +405,10 @@ class socket:
 
         Who waits for it gets OSError(EBADF).
         """
-        if not self._closed:
-            self._sock.settimeout(self._timeout)
-        return self._readiness.end(self._sock.detach)
+        fd = self._readiness.end(self._sock.detach)
+        if fd >= 0:
+            os.set_blocking(fd, self._timeout is None)
+        return fd
 
     def shutdown(self, how: int, /) -> None:
         """Shut one half of the connection down, or both: SHUT_RD, SHUT_WR, SHUT_RDWR.

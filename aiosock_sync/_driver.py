@@ -31,6 +31,7 @@ parent's as well.
 """
 
 import asyncio
+import inspect
 import logging
 import os
 import select
@@ -204,11 +205,6 @@ class _Driver:
         if self.outer is not None:
             _here.driver = self.outer
 
-    def interrupt(self, coro: Coroutine[Any, Any, Any], error: BaseException) -> None:
-        """Have an operation end with an error, and come out of it."""
-        self.loop.poller.doubt()
-        coro.throw(error.with_traceback(_beyond(error.__traceback__)))
-
     def finish_task(self, coro: Coroutine[Any, Any, T], deadline: float | None) -> T:
         """The outcome of a coroutine run as a task; no task is left behind."""
         task, late = self.loop.create_task(coro), None
@@ -298,12 +294,15 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
                 driver = _free_driver()
                 driver.busy, driver.turn.thread = True, 0
                 turn = driver.loop.turn
-            try:
-                turn()
-            except BaseException as error:
-                driver.interrupt(coro, error)
+            turn()
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # what the coroutine returned
+    except BaseException as error:
+        if inspect.getcoroutinestate(coro) == inspect.CORO_SUSPENDED:  # it is not its own error
+            if driver is not None:
+                driver.loop.poller.doubt()
+            coro.throw(error.with_traceback(_beyond(error.__traceback__)))
+        raise
     finally:
         if driver is not None:
             driver.leave()

@@ -10,6 +10,7 @@ import os
 import socket as _stdlib
 import subprocess
 import sys
+import threading
 import weakref
 
 import pytest
@@ -171,3 +172,25 @@ async def test_an_attempt_that_gives_way_is_made_again_without_an_event(
         while len(got) < len(data):
             got += await other.recv(2**20)
         assert got == data
+
+
+async def test_doubt_while_other_threads_come_and_go() -> None:
+    poller, over = poller_of(asyncio.get_running_loop()), threading.Event()
+    waiters = {number: Waiter(None) for number in range(10_000, 10_100)}
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            poller.waiters[READ].update(waiters)
+            poller.waiters[READ].clear()
+
+    thread = threading.Thread(target=come_and_go)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(3000):
+            poller.doubt()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)

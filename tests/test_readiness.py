@@ -35,6 +35,7 @@ from faces import AIOSOCK, Face
 import aiosock
 from aiosock._operations import Leftover
 from aiosock._poller import Poller, poller_of
+from aiosock._readiness import BUDGET
 
 HELLO = b"hello"
 SMALL = 4096
@@ -248,6 +249,99 @@ async def test_a_reader_who_leaves_does_not_disarm_a_writer(ours: Face) -> None:
     await other.sendall(HELLO)
     async with asyncio.timeout(5):
         assert await reading == HELLO
+
+
+@pytest.mark.parametrize("before", range(61, 66))
+async def test_a_long_send_behind_many_short_ones_is_whole(before: int, ours: Face) -> None:
+    """Where a sender has to let others have a turn, he keeps his place."""
+    one, other = ours.socketpair()
+
+    async def send(letter: bytes, short: int) -> None:
+        for _ in range(short):
+            await one.sendall(b".")
+        await one.sendall(letter * 500_000)
+
+    sending = [asyncio.create_task(send(b"A", before)), asyncio.create_task(send(b"B", 1))]
+    got = bytearray()
+    async with asyncio.timeout(10):
+        while len(got) < before + 1 + 1_000_000:
+            got += await other.recv(100_000)
+        await asyncio.gather(*sending)
+    letters = bytes(got).replace(b".", b"")
+    assert letters in (b"A" * 500_000 + b"B" * 500_000, b"B" * 500_000 + b"A" * 500_000)
+
+
+async def test_who_lets_others_have_a_turn_leaves_his_place_when_cancelled(ours: Face) -> None:
+    one, _ = ours.socketpair()
+    one._readiness.writing.spent[0] = BUDGET
+    await cancelled_at_once(one.sendall(HELLO))
+    async with asyncio.timeout(5):
+        await one.sendall(HELLO)
+
+
+async def cancelled_at_once(call: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    await cancelled(task)
+
+
+# --- short, and yet not all there is --------------------------------------------------
+
+
+async def test_a_receive_that_stops_at_descriptors_goes_on_behind_them(net: Face) -> None:
+    one, other = net.socketpair()
+    reading = asyncio.create_task(one.recv(100))
+    await asyncio.sleep(0.02)
+    raw = _stdlib.fromfd(other.fileno(), other.family, other.type)
+    with raw:
+        _stdlib.send_fds(raw, [b"A"], [0])
+        raw.send(b"B")
+    async with asyncio.timeout(5):
+        assert await reading == b"A"
+        assert await one.recv(100) == b"B"
+
+
+async def test_a_receive_that_stops_at_urgent_data_goes_on_behind_it(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    reading = asyncio.create_task(one.recv(100))
+    await asyncio.sleep(0.02)
+    await other.send(b"abc")
+    await other.send(b"!", net.MSG_OOB)
+    await other.send(b"def")
+    async with asyncio.timeout(5):
+        assert await reading == b"abc"
+        assert await one.recv(100) == b"def"
+
+
+async def test_another_threads_reader_does_not_say_that_a_stream_is_empty(ours: Face) -> None:
+    """Of its loop's events he knows nothing."""
+    one, other = await ours.tcp_pair()
+    (reading,) = await waiting(one.recv(2))
+    await other.sendall(b"ab")
+    assert await reading == b"ab"  # all that was asked for
+    line = one._readiness.reading.line
+    assert not line.drained
+    await other.sendall(b"c")
+    assert await asyncio.to_thread(asyncio.run, one.recv(100)) == b"c"
+    assert not line.drained
+
+
+@pytest.mark.parametrize("size", [-1, 2**70, "1", None, 1.0])
+async def test_a_wrong_size_in_a_conversation_is_refused_at_once(size: Any, net: Face) -> None:
+    one, other = await net.tcp_pair()
+
+    async def read() -> None:
+        while await one.recv(100) != b"go":
+            pass
+        with pytest.raises((ValueError, OverflowError, TypeError)):
+            await one.recv(size)
+
+    reading = asyncio.create_task(read())
+    for piece in (HELLO, b"go"):
+        await asyncio.sleep(0.02)
+        await other.send(piece)
+    async with asyncio.timeout(5):
+        await reading
 
 
 # --- a conversation: a peer that talks and listens in turn ----------------------------
@@ -844,6 +938,32 @@ def test_a_task_that_ends_the_program_takes_no_events_from_others(
             runner.run(asyncio.sleep(0.1))
         assert runner.run(outcomes(tasks[:-1])) == [HELLO] * 4
         assert type(tasks[-1].exception()) is ending
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_events_that_an_interruption_swallowed_are_not_lost(
+    loop_name: str, ours: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ours.socketpair()
+
+    async def begin() -> asyncio.Task[bytes]:
+        return (await waiting(one.recv(10)))[0]
+
+    def interrupted(self: Poller, events: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def outcome(task: asyncio.Task[bytes]) -> bytes:
+        async with asyncio.timeout(5):
+            return await task
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        task = runner.run(begin())
+        monkeypatch.setattr(Poller, "dispatch", interrupted)
+        os.write(other.fileno(), HELLO)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(asyncio.sleep(0.1))
+        assert runner.run(outcome(task)) == HELLO
 
 
 # --- errors that the kernel reports ---------------------------------------------------
