@@ -4,11 +4,14 @@ A map of the house, from the ground up.  A file imports only from files above it
 
     _constants      every constant of this Python's socket module
     _deadline       when an operation must be over; what a timeout may be
+    _certificates   whom a certificate names, in the manual's form
     _poller         which sockets are ready: one queue in the kernel for each loop
     _readiness      THE HEART: makes the operations that wait for one socket, each in its turn
     _operations     operations longer than one attempt: connecting, sending all
     _names          host and service names, looked up off the loop
+    _records        TLS as attempts: records between the kernel and an ssl object
     _socket         the awaitable socket: a method per documented method
+    _tls            the same socket after a handshake, and the manual's ssl()
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
     _run            run(): a main coroutine on the fastest loop there is
     _demo           the main job, shown step by step
@@ -44,6 +47,20 @@ from socket import (
     sethostname,
     timeout,
 )
+from ssl import (
+    SSL_ERROR_EOF,
+    SSL_ERROR_INVALID_ERROR_CODE,
+    SSL_ERROR_SSL,
+    SSL_ERROR_SYSCALL,
+    SSL_ERROR_WANT_CONNECT,
+    SSL_ERROR_WANT_READ,
+    SSL_ERROR_WANT_WRITE,
+    SSL_ERROR_WANT_X509_LOOKUP,
+    SSL_ERROR_ZERO_RETURN,
+    RAND_add,
+    RAND_status,
+)
+from ssl import SSLError as sslerror  # noqa: N813  # its name in the manual
 
 from ._constants import *  # noqa: F403  # as many names as this Python has
 from ._constants import _NAMES as _CONSTANTS
@@ -70,13 +87,31 @@ from ._names import (
 )
 from ._run import run
 from ._socket import from_stdlib_socket, socket
+from ._tls import InsecureWarning, SSLListener, SSLObject, SSLSocket, ssl
 
 SocketType = socket
+SSLType = SSLObject
 
 __all__ = [
     "CMSG_LEN",
     "CMSG_SPACE",
+    "SSL_ERROR_EOF",
+    "SSL_ERROR_INVALID_ERROR_CODE",
+    "SSL_ERROR_SSL",
+    "SSL_ERROR_SYSCALL",
+    "SSL_ERROR_WANT_CONNECT",
+    "SSL_ERROR_WANT_READ",
+    "SSL_ERROR_WANT_WRITE",
+    "SSL_ERROR_WANT_X509_LOOKUP",
+    "SSL_ERROR_ZERO_RETURN",
+    "InsecureWarning",
+    "RAND_add",
+    "RAND_status",
     "Resolver",
+    "SSLListener",
+    "SSLObject",
+    "SSLSocket",
+    "SSLType",
     "SocketIO",
     "SocketType",
     "close",
@@ -119,6 +154,8 @@ __all__ = [
     "sethostname",
     "socket",
     "socketpair",
+    "ssl",
+    "sslerror",
     "timeout",
 ]
 __all__ += _CONSTANTS

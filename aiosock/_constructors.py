@@ -8,11 +8,14 @@ from __future__ import annotations
 import array
 import os
 import socket as _stdlib
-from collections.abc import Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+import ssl as _ssl
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from ._names import getaddrinfo
 from ._socket import Address, socket, taken_over
+from ._tls import SSLListener, SSLSocket
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds", "socketpair"]
 
 T = TypeVar("T", bound=socket)
+Connect = Callable[[], Coroutine[Any, Any, socket]]
 
 GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
 
@@ -76,13 +80,39 @@ def _held(sock: _stdlib.socket) -> socket:
     return socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
 
 
+@overload
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = ...,
+    source_address: Address = ...,
+    *,
+    all_errors: bool = ...,
+    ssl: None = None,
+    server_hostname: None = None,
+) -> Opening[socket]: ...
+
+
+@overload
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = ...,
+    source_address: Address = ...,
+    *,
+    all_errors: bool = ...,
+    ssl: _ssl.SSLContext | Literal[True],
+    server_hostname: str | None = None,
+) -> Opening[SSLSocket]: ...
+
+
 def create_connection(
     address: tuple[str | None, int],
     timeout: float | None = GLOBAL_DEFAULT,
     source_address: Address = None,
     *,
     all_errors: bool = False,
-) -> Opening[socket]:
+    ssl: _ssl.SSLContext | Literal[True] | None = None,
+    server_hostname: str | None = None,
+) -> Opening[Any]:
     """Connect to the first of the addresses of ``(host, port)`` that lets us.
 
     ``await`` it, or ``async with`` it.  Awaits the lookup, then a connection to each
@@ -93,8 +123,30 @@ def create_connection(
     Raises the error of the last address, or with `all_errors` an ExceptionGroup of all;
     notes tell which address it was and what happened before.  The lookup has no limit of
     its own: `asyncio.timeout` bounds it all.  A cancelled call leaves no socket open.
+
+    With `ssl`, a context or True for ``ssl.create_default_context()``, the connection is then
+    made secure by `socket.start_tls`, for `server_hostname` or else the host.
     """
-    return Opening(_connection(address, timeout, source_address, all_errors))
+    if ssl is None:
+        if server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        return Opening(_connection(address, timeout, source_address, all_errors))
+    context = _ssl.create_default_context() if ssl is True else ssl
+    if not isinstance(context, _ssl.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext or True, not {type(context).__name__!r}")
+    connect = partial(_connection, address, timeout, source_address, all_errors)
+    return Opening(_secured(connect, context, server_hostname or address[0]))
+
+
+async def _secured(
+    connect: Connect, context: _ssl.SSLContext, server_hostname: str | None
+) -> SSLSocket:
+    sock = await connect()
+    try:
+        return await sock.start_tls(context, server_hostname=server_hostname)
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _connection(
@@ -137,6 +189,30 @@ async def _connected(
     return sock
 
 
+@overload
+def create_server(
+    address: Address,
+    *,
+    family: int = ...,
+    backlog: int | None = ...,
+    reuse_port: bool = ...,
+    dualstack_ipv6: bool = ...,
+    ssl: None = None,
+) -> Opening[socket]: ...
+
+
+@overload
+def create_server(
+    address: Address,
+    *,
+    family: int = ...,
+    backlog: int | None = ...,
+    reuse_port: bool = ...,
+    dualstack_ipv6: bool = ...,
+    ssl: _ssl.SSLContext,
+) -> Opening[SSLListener]: ...
+
+
 def create_server(
     address: Address,
     *,
@@ -144,15 +220,26 @@ def create_server(
     backlog: int | None = None,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
-) -> Opening[socket]:
+    ssl: _ssl.SSLContext | None = None,
+) -> Opening[Any]:
     """A socket that listens at `address`; connections are taken with its ``accept``.
 
     ``await`` it, or ``async with`` it.  Awaits the lookup of a host name.  The empty host
     means every interface, as in the stdlib; say "127.0.0.1" to serve this machine alone.
     With `dualstack_ipv6` an AF_INET6 socket takes IPv4 too.  An error says which address
     it was.
+
+    With `ssl`, a context that has a certificate, ``accept`` gives an `SSLSocket`, before its
+    handshake, which its first receive or send makes, or ``do_handshake``.
     """
-    return Opening(_server(address, family, backlog, reuse_port, dualstack_ipv6))
+    if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__!r}")
+    listen = partial(_server, address, family, backlog, reuse_port, dualstack_ipv6)
+    return Opening(listen() if ssl is None else _securing(listen, ssl))
+
+
+async def _securing(listen: Connect, context: _ssl.SSLContext) -> SSLListener:
+    return SSLListener._over(await listen(), context)
 
 
 async def _server(

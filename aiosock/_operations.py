@@ -27,6 +27,7 @@ __all__ = [
     "MSG_NOSIGNAL",
     "SHOWING_ALL",
     "SIGNALLING",
+    "Leftover",
     "Sending",
     "SendingFile",
     "SendingMessage",
@@ -418,6 +419,11 @@ class Leftover:
         elif args and args[0] is self._source:
             args = (self, *args[1:])
         return attempt, args
+
+    def drain(self) -> bytes:
+        """All of it, to go another way."""
+        data, self._data = bytes(self._data), bytearray()
+        return data
 
     def fileno(self) -> int:
         return int(self._source.fileno())

@@ -47,6 +47,7 @@ __all__ = [
     "Readiness",
     "Stateful",
     "StillReady",
+    "adopting",
     "bad_descriptor",
     "running_loop",
     "vet",
@@ -191,14 +192,6 @@ class Line(Waiter):
         finally:
             if alarm is not None:
                 alarm.cancel()
-
-    async def give_way(self) -> None:
-        """Let other tasks have a turn, and keep the place."""
-        try:
-            await _GIVE_WAY
-        except BaseException:
-            self.hand_on()
-            raise
 
     def hand_on(self) -> None:
         """The place is free: it belongs to the next in line."""
@@ -420,10 +413,14 @@ class Direction:
         if line.busy:
             vet(attempt, args)
             await line.stand(deadline)
-        line.busy = True
-        if self.spent[0] >= BUDGET:
-            self.spent[0] = 0
-            await line.give_way()
+        try:
+            line.busy = True
+            if self.spent[0] >= BUDGET:
+                self.spent[0] = 0
+                await _GIVE_WAY
+        except BaseException:
+            line.hand_on()
+            raise
         return line
 
     def put_back(self, instead: Instead) -> None:
@@ -440,7 +437,7 @@ class Direction:
     def _line_here(self) -> Line:
         """The line of the loop that runs now."""
         loop = self._loop_here()
-        with _adopting:
+        with adopting:
             if self.ending or self._sock.fileno() < 0:  # by another thread, just now
                 raise bad_descriptor()
             lines = self.lines()
@@ -517,7 +514,7 @@ class Readiness:
         for task in tuple(self._errands or ()):
             with suppress(RuntimeError):  # its loop has closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        with _adopting:
+        with adopting:
             for direction in self._directions():
                 direction.ending = True
             lines = self._lines()
@@ -544,11 +541,11 @@ class _GiveWay:
 _GIVE_WAY: Final = _GiveWay()
 # Reentrant, as a finalizer or a signal handler may close a socket while it is held; and no
 # fork happens while another thread holds it: in the child nobody would release it.
-_adopting: Final = threading.RLock()
+adopting: Final = threading.RLock()
 os.register_at_fork(
-    before=_adopting.acquire,
-    after_in_parent=_adopting.release,
-    after_in_child=_adopting.release,
+    before=adopting.acquire,
+    after_in_parent=adopting.release,
+    after_in_child=adopting.release,
 )
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Self, SupportsIndex, TypeVar, overload
 
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._names import needs_lookup, numeric_address
@@ -42,7 +42,11 @@ from ._operations import (
 from ._readiness import BUDGET, Readiness, bad_descriptor
 
 if TYPE_CHECKING:
+    from ssl import SSLContext, SSLSession
+
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ._tls import SSLSocket
 
 __all__ = ["from_stdlib_socket", "socket", "taken_over"]
 
@@ -297,18 +301,26 @@ class socket:
         """
         if not 2 <= len(args) <= 3:
             self._sock.sendto(*args)  # refuses in the stdlib's words
-        if needs_lookup(self._family, args[-1]):
-            return self._send_to_name(*args)
         flags = args[1] if len(args) == 3 else 0
-        args = (args[0], self._quiet(flags), args[-1])
-        if self._wants_whole(flags):
-            return self._send_whole(Sending(0, self._sock.sendto, *args))
-        return self._send_once(flags, self._sock.sendto, *args)
+        if needs_lookup(self._family, args[-1]):
+            return self._send_to_name(flags, self._deadline(), *args)
+        return self._send_to(flags, self._deadline_with(flags), args[0], args[-1])
 
-    async def _send_to_name(self, *args: Any) -> int:
-        data = args[:-1]
-        address = await self._numeric("sendto", args[-1], self._deadline(), *data)
-        return int(await self.sendto(*data, address))  # type: ignore[call-overload]  # two or three arguments, as they came
+    def _send_to(self, flags: Any, deadline: float | None, *args: Any) -> Awaited[int]:
+        data, address = args
+        sendto, quiet = self._sock.sendto, self._quiet(flags)
+        if self._wants_whole(flags):
+            whole = Sending(0, sendto, data, quiet, address)
+            return self._readiness.writing.complete(deadline, 0, whole)
+        return self._sending.complete(deadline, 0, sendto, data, quiet, address)
+
+    async def _send_to_name(self, flags: Any, deadline: float | None, *args: Any) -> int:
+        """Lookup and sending share one deadline."""
+        *data, name = args
+        address = await self._numeric("sendto", name, deadline, *data)
+        if self._timeout is None:
+            deadline = self._deadline_with(flags)
+        return await self._send_to(flags, deadline, data[0], address)
 
     async def sendmsg(
         self,
@@ -322,13 +334,13 @@ class socket:
 
         Otherwise as `send`.
         """
-        buffers, ancdata = again(buffers), again(ancdata)
+        buffers, ancdata, deadline = again(buffers), again(ancdata), self._deadline_with(flags)
         address = await self._numeric("bind", address, self._deadline())
-        quiet = self._quiet(flags)
+        args = (buffers, ancdata, self._quiet(flags), address)
         if self._wants_whole(flags):
-            message = SendingMessage(self._sock.sendmsg, buffers, ancdata, quiet, address)
-            return await self._send_whole(message)
-        return await self._send_once(flags, self._sock.sendmsg, buffers, ancdata, quiet, address)
+            message = SendingMessage(self._sock.sendmsg, *args)
+            return await self._readiness.writing.complete(deadline, 0, message)
+        return await self._sending.complete(deadline, 0, self._sock.sendmsg, *args)
 
     async def sendmsg_afalg(
         self,
@@ -393,6 +405,34 @@ class socket:
         await self._readiness.writing.complete(
             self._deadline(), 0, await_ready, self._sock, select.POLLOUT
         )
+
+    # --- waiting: TLS ----------------------------------------------------------------
+
+    async def start_tls(
+        self,
+        context: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: SSLSession | None = None,
+        suppress_ragged_eofs: bool = False,
+    ) -> SSLSocket:
+        """Await a TLS handshake; an `SSLSocket` in the place of this one, which is closed then.
+
+        Also after plain bytes were exchanged.  The context says what is verified:
+        ``ssl.create_default_context()`` verifies the peer and its `server_hostname`.
+        `session` takes up that of an earlier connection.  A connection cut without
+        close_notify raises `ssl.SSLEOFError`, or with `suppress_ragged_eofs` looks ended.
+
+        Raises `ssl.SSLError`, and TimeoutError when the socket's timeout is over; a failed,
+        late or cancelled handshake closes the connection.  What is wrong with the arguments,
+        or a socket that is not connected, is told before and changes nothing.
+        """
+        return await self._start_tls(
+            self, context, server_side, server_hostname, session, suppress_ragged_eofs
+        )
+
+    _start_tls: ClassVar[Callable[..., Coroutine[Any, Any, SSLSocket]]]  # set by _tls, above here
 
     # --- the end --------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ socket's `wait_readable` and `wait_writable`.
 """
 
 import socket as _stdlib
+import ssl as _ssl
 
 from aiosock._names import Resolver, set_resolver
 
@@ -27,6 +28,7 @@ globals().update(remade(globals()))
 
 from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getaddrinfo,
+    getfqdn,
     gethostbyaddr,
     gethostbyname,
     gethostbyname_ex,
@@ -36,18 +38,35 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getservbyport,
 )
 from ._socket import socket  # noqa: E402  # likewise
+from ._tls import InsecureWarning, SSLObject, SSLSocket, securing, ssl  # noqa: E402  # likewise
+
+globals().update(securing(globals()["create_connection"], globals()["create_server"]))
+del securing
 
 SocketType = socket
+SSLType = SSLObject
+_OF_SSL = {
+    "sslerror": _ssl.SSLError,
+    **{n: v for n, v in vars(_ssl).items() if n.startswith("SSL_ERROR_")},
+    **{n: getattr(_ssl, n) for n in ("RAND_add", "RAND_status")},
+}
+globals().update(_OF_SSL)
 
 __all__ = sorted(
     {
+        *_OF_SSL,
         *_stdlib.__all__,
+        "InsecureWarning",
         "Resolver",
+        "SSLObject",
+        "SSLSocket",
+        "SSLType",
         "SocketIO",
         "call",
         "fail_after",
         "from_stdlib_socket",
         "set_resolver",
+        "ssl",
     }
 )
 

@@ -24,7 +24,19 @@ from socket import ntohs as ntohs
 from socket import setdefaulttimeout as setdefaulttimeout
 from socket import sethostname as sethostname
 from socket import timeout as timeout
-from typing import Any
+from ssl import SSL_ERROR_EOF as SSL_ERROR_EOF
+from ssl import SSL_ERROR_INVALID_ERROR_CODE as SSL_ERROR_INVALID_ERROR_CODE
+from ssl import SSL_ERROR_SSL as SSL_ERROR_SSL
+from ssl import SSL_ERROR_SYSCALL as SSL_ERROR_SYSCALL
+from ssl import SSL_ERROR_WANT_CONNECT as SSL_ERROR_WANT_CONNECT
+from ssl import SSL_ERROR_WANT_READ as SSL_ERROR_WANT_READ
+from ssl import SSL_ERROR_WANT_WRITE as SSL_ERROR_WANT_WRITE
+from ssl import SSL_ERROR_WANT_X509_LOOKUP as SSL_ERROR_WANT_X509_LOOKUP
+from ssl import SSL_ERROR_ZERO_RETURN as SSL_ERROR_ZERO_RETURN
+from ssl import RAND_add as RAND_add
+from ssl import RAND_status as RAND_status
+from ssl import SSLContext, SSLError
+from typing import Any, Literal, overload
 
 from _typeshed import ReadableBuffer
 
@@ -44,16 +56,36 @@ from ._names import getprotobyname as getprotobyname
 from ._names import getservbyname as getservbyname
 from ._names import getservbyport as getservbyport
 from ._socket import socket as socket
+from ._tls import InsecureWarning as InsecureWarning
+from ._tls import SSLObject as SSLObject
+from ._tls import SSLSocket as SSLSocket
+from ._tls import ssl as ssl
 
 SocketType = socket
+SSLType = SSLObject
+sslerror = SSLError
 
+@overload
 def create_connection(
     address: tuple[str | None, int],
     timeout: float | None = ...,
     source_address: Any = None,
     *,
     all_errors: bool = False,
+    ssl: None = None,
+    server_hostname: None = None,
 ) -> socket: ...
+@overload
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = ...,
+    source_address: Any = None,
+    *,
+    all_errors: bool = False,
+    ssl: SSLContext | Literal[True],
+    server_hostname: str | None = None,
+) -> SSLSocket: ...
+@overload
 def create_server(
     address: Any,
     *,
@@ -61,7 +93,18 @@ def create_server(
     backlog: int | None = None,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
+    ssl: None = None,
 ) -> socket: ...
+@overload
+def create_server(
+    address: Any,
+    *,
+    family: int = ...,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    ssl: SSLContext,
+) -> SSLSocket: ...
 def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket: ...
 def getfqdn(name: str = "") -> str: ...
 def recv_fds(

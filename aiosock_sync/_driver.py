@@ -49,7 +49,17 @@ from typing import Any, Final, ParamSpec, TypeVar
 from aiosock._deadline import time_left, timed_out
 from aiosock._poller import Poller, serve_with, set_aside
 
-__all__ = ["call", "fail_after", "is_late", "limited", "loop_here", "run", "run_task", "turn_once"]
+__all__ = [
+    "call",
+    "fail_after",
+    "is_late",
+    "limited",
+    "loop_here",
+    "run",
+    "run_task",
+    "turn_once",
+    "until",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +67,7 @@ T = TypeVar("T")
 MANY: Final = 128  # events fetched at once
 A_LOOK: Final = 1.0  # seconds until the main thread looks for signals
 LONGEST: Final = 1e6  # seconds that epoll_wait(2) can count
+FOR_EVER: Final = 1e9  # seconds, or thirty years: as good as no limit
 
 
 class _Queue(selectors.BaseSelector):
@@ -360,13 +371,21 @@ def fail_after(seconds: float) -> Iterator[None]:
     `seconds` have passed since the ``with`` was entered, and so does one that is made later,
     whether it would have to wait or not; a socket's own timeout holds besides.  Of nested
     ones the nearest deadline counts.  It holds for the task where tasks share the thread.
-    TypeError for what is no number, ValueError if it is negative or NaN.
+    TypeError for what is no number, ValueError if it is negative or NaN; infinity, and what
+    is as good as that, is no limit.
     """
     if not isinstance(seconds, int | float):
         raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
     if not seconds >= 0:
         raise ValueError(f"seconds must not be negative or NaN: {seconds!r}")
-    before = _limit.set(limited(monotonic() + seconds))
+    with until(monotonic() + seconds if seconds < FOR_EVER else None):
+        yield
+
+
+@contextmanager
+def until(deadline: float | None) -> Iterator[None]:
+    """Bound the calls inside the ``with`` by a deadline, as `fail_after` does."""
+    before = _limit.set(limited(deadline))
     try:
         yield
     finally:

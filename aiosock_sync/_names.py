@@ -16,6 +16,7 @@ from ._driver import limited, run_task
 
 __all__ = [
     "getaddrinfo",
+    "getfqdn",
     "gethostbyaddr",
     "gethostbyname",
     "gethostbyname_ex",
@@ -65,6 +66,11 @@ def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
 def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
     """(name, aliases, addresses) of an address."""
     return _looked_up(_names.gethostbyaddr(ip_address))
+
+
+def getfqdn(name: str = "") -> str:
+    """The fully qualified name of `name`, of this host if empty; an unknown one as it is."""
+    return _looked_up(_names.getfqdn(name))
 
 
 def getprotobyname(protocolname: str, /) -> int:

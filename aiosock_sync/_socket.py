@@ -5,8 +5,10 @@ waits is tried, and if it would block handed to the engine and run to its end.
 
 The descriptor's own mode is the stdlib's: blocking while the timeout is None, so that a
 child process, `os.read` or `ssl` find what `gettimeout()` says.  The attempts do not wait
-all the same: they carry MSG_DONTWAIT, and the calls that know no flags (accept, connect,
-sendfile) are made in a moment in which the descriptor does not block.
+all the same: they carry MSG_DONTWAIT, and the calls that know no flags (accept, connect) are
+made in a moment in which the descriptor does not block.  While one is on, no other thread
+begins another, sets a mode, asks for one, or forks.  Other processes that have the same
+descriptor (workers that accept from one listener) are kept out by a record lock.
 
 Attempts are made through a second object for the same descriptor, which never closes it.
 The engine holds that one; were it this object, a cycle would keep each socket open.
@@ -16,14 +18,16 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
 import os
 import select
 import socket as _stdlib
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from aiosock._deadline import NOW, deadline_after, timed_out
 from aiosock._names import needs_lookup, numeric_address
@@ -31,7 +35,9 @@ from aiosock._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    SHOWING_ALL,
     SIGNALLING,
+    Leftover,
     Sending,
     SendingFile,
     SendingMessage,
@@ -42,21 +48,25 @@ from aiosock._operations import (
     receiving,
     room_of,
 )
-from aiosock._readiness import Direction, Readiness, Stateful
+from aiosock._readiness import Direction, Readiness, Stateful, adopting
 
-from ._driver import is_late, limited, loop_here, run, run_task, turn_once
+from ._driver import is_late, limited, loop_here, run, run_task, turn_once, until
 
 if TYPE_CHECKING:
     import asyncio
     from socket import _SendableFile
+    from ssl import SSLContext, SSLSession
 
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ._tls import SSLSocket
 
 __all__ = ["socket"]
 
 T = TypeVar("T")
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
-Attempt = Callable[..., Any]
+
+PIECE: Final = 2**18  # bytes read at once from a file that is sent
 
 
 class _Direction(Direction):
@@ -76,51 +86,58 @@ class _Readiness(Readiness):
 class _Moment:
     """The calls that know no MSG_DONTWAIT, made while the descriptor does not block.
 
-    One thread at a time: another's end would be the end of this one's moment.
+    A signal handler may act within one, on the same socket too, or raise between any two
+    steps.  The end gives the descriptor the mode that gettimeout() says by then.
     """
 
-    def __init__(self, raw: _stdlib.socket, lock: threading.Lock) -> None:
-        self._raw, self._lock = raw, lock
-        self.family = raw.family
+    def __init__(self, sock: socket) -> None:
+        self._sock, self._raw = sock, sock._raw
+        self.family = sock._raw.family
 
-    @contextmanager
-    def _unblocked(self) -> Iterator[_stdlib.socket]:
-        with self._lock:
-            fd = self._raw.fileno()
-            blocking = fd >= 0 and os.get_blocking(fd)
-            if blocking:
-                os.set_blocking(fd, False)
+    def _do(self, call: Callable[..., T], *args: Any) -> T:
+        sock = self._sock
+        with adopting:
+            if sock._lent or sock.timeout is not None:
+                return call(*args)
             try:
-                yield self._raw
+                sock._lend()
+                return call(*args)
             finally:
-                if blocking and self._raw.fileno() == fd:
-                    os.set_blocking(fd, True)
+                try:
+                    sock._take_back()
+                except BaseException:  # a signal handler's
+                    sock._take_back()
+                    raise
 
     def accept(self) -> tuple[int, Address]:
-        with self._unblocked() as raw:
-            fd, address = raw._accept()  # type: ignore[attr-defined]  # the stdlib's
-            return fd, address
+        accept: Callable[[], tuple[int, Address]] = self._raw._accept  # type: ignore[attr-defined]  # the stdlib's
+        return self._do(accept)
 
     def connect(self, address: Address) -> None:
-        with self._unblocked() as raw:
-            raw.connect(address)
+        self._do(self._raw.connect, address)
 
     def connect_ex(self, address: Address) -> int:
-        with self._unblocked() as raw:
-            return raw.connect_ex(address)
-
-    def sendfile(self, *args: int) -> int:
-        with self._unblocked():
-            return os.sendfile(*args)
+        return self._do(self._raw.connect_ex, address)
 
     def getsockopt(self, level: int, option: int) -> int:
         return self._raw.getsockopt(level, option)
 
-    def fileno(self) -> int:
-        return self._raw.fileno()
+
+class _FileTarget:
+    """What sending a file needs of a socket, with MSG_DONTWAIT.
+
+    sendfile(2) knows no such flag, and a moment of its own would be as long as a slow disk
+    likes: pread(2) and send(2) do its work.
+    """
+
+    def __init__(self, raw: _stdlib.socket) -> None:
+        self._raw, self.fileno = raw, raw.fileno
 
     def send(self, data: ReadableBuffer, flags: int) -> int:
         return self._raw.send(data, flags | MSG_DONTWAIT)
+
+    def sendfile(self, _: int, file: int, offset: int, count: int) -> int:
+        return self.send(os.pread(file, min(count, PIECE), offset), MSG_NOSIGNAL)
 
 
 class socket(_stdlib.socket):
@@ -131,7 +148,16 @@ class socket(_stdlib.socket):
     and whatever a `sendall` raises tells in ``bytes_sent`` how far it got.
     """
 
-    __slots__ = ("_lock", "_quietly", "_raw", "_readiness", "_reading", "_sending", "_stream")
+    __slots__ = (
+        "_lent",
+        "_quietly",
+        "_raw",
+        "_readiness",
+        "_reading",
+        "_sending",
+        "_shows_all",
+        "_stream",
+    )
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -140,12 +166,46 @@ class socket(_stdlib.socket):
         self._raw = raw = _another(self)
         self._readiness = readiness = _Readiness(raw)
         self._reading, self._stream = readiness.reading, raw.type == _stdlib.SOCK_STREAM
+        self._shows_all = self._stream and raw.family in SHOWING_ALL
         # poll() calls an AF_UNIX socket writable although the receiver's queue is full.
         silent = raw.family == AF_UNIX and not self._stream
         self._sending = readiness.pausing if silent else readiness.writing
         # A process may have undone that Python ignores SIGPIPE.
         self._quietly = MSG_DONTWAIT | (MSG_NOSIGNAL if raw.family in SIGNALLING else 0)
-        self._lock = threading.Lock()
+        self._lent = False  # to a moment: the descriptor blocks but for that
+
+    # --- the mode -------------------------------------------------------------------
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Set the timeout: None to wait for ever, 0 never to wait, else seconds."""
+        self._set(super().settimeout, value)
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Set blocking mode, as settimeout(None) does, or non-blocking, as settimeout(0)."""
+        self._set(super().setblocking, flag)
+
+    def _set(self, setter: Callable[[Any], None], value: Any) -> None:
+        with adopting:
+            setter(value)
+            if self._lent:  # and this is a signal handler within the moment
+                os.set_blocking(self._raw.fileno(), False)
+
+    def _lend(self) -> None:
+        """The descriptor to a moment; one that somebody else made non-blocking stays so."""
+        fd = self._raw.fileno()
+        if fd >= 0:
+            _lock(fd, fcntl.LOCK_EX)
+            self._lent = os.get_blocking(fd)
+            os.set_blocking(fd, False)
+
+    def _take_back(self) -> None:
+        """It may have been closed in the moment, by a signal handler."""
+        fd = self._raw.fileno()
+        if fd >= 0:
+            if self._lent:
+                os.set_blocking(fd, self.timeout is None)
+            _lock(fd, fcntl.LOCK_UN)
+        self._lent = False
 
     # --- waiting --------------------------------------------------------------------
 
@@ -160,16 +220,21 @@ class socket(_stdlib.socket):
             except BlockingIOError:
                 if not self._may_wait(flags):
                     raise
-            if asked:
-                direction.line.drained = direction.line.watched
+            line = direction.line
+            if asked and line.turn.thread == threading.get_ident():
+                line.drained = line.watched
         return run(direction.complete(self._deadline(), asked, attempt, *args))
 
     def _may_wait(self, flags: Any) -> bool:
         """In blocking mode not on a descriptor that somebody else has made non-blocking."""
         timeout = self.gettimeout()
         if timeout is None:
-            return not has(flags, MSG_DONTWAIT) and os.get_blocking(self.fileno())
+            return not has(flags, MSG_DONTWAIT) and self._blocks()
         return timeout > 0
+
+    def _blocks(self) -> bool:
+        """Whether the descriptor does, but for a moment of ours or of another process."""
+        return os.get_blocking(self._raw.fileno()) or _Moment(self)._do(lambda: self._lent)
 
     def _be_in_time(self) -> None:
         if is_late() and self.gettimeout() != NOW:
@@ -184,7 +249,7 @@ class socket(_stdlib.socket):
 
     def accept(self) -> tuple[socket, Address]:
         """Wait for a connection; a pair of its socket and the address of its other end."""
-        moment = _Moment(self._raw, self._lock)
+        moment = _Moment(self)
         fd, address = self._complete(self._reading, 0, 0, moment.accept)
         return _taken_over(self.family, self.type, self.proto, fd), address
 
@@ -200,18 +265,19 @@ class socket(_stdlib.socket):
 
     def connect_ex(self, address: Address, /) -> int:
         """Connect, and return the errno of connect(2): 0, or EAGAIN when late."""
+        self._be_in_time()
         own = deadline_after(self.gettimeout())
         deadline = limited(own)
         try:
             return self._connect("connect_ex", address, deadline)
         except TimeoutError:
-            if deadline != own:  # that was fail_after
-                raise
-            return errno.EAGAIN
+            if own and deadline == own:
+                return errno.EAGAIN
+            raise  # that was fail_after
 
     def _connect(self, call: str, address: Address, deadline: float | None) -> int:
         address = self._numeric(call, address, deadline)
-        moment = _Moment(self._raw, self._lock)
+        moment = _Moment(self)
         begin = getattr(moment, call)
         return run(connect(self._readiness, moment, deadline, begin, address))  # type: ignore[arg-type]  # of a socket it has what connecting takes
 
@@ -219,18 +285,19 @@ class socket(_stdlib.socket):
         if not needs_lookup(self._raw.family, address):
             return address
         lookup = numeric_address(self._raw, call, address, *data)
-        return run_task(self._readiness.errand(lookup, deadline))
+        # A socket that never waits waits for the lookup, and `fail_after` bounds that too.
+        return run_task(self._readiness.errand(lookup, deadline or limited(None)))
 
     # --- waiting: receiving ---------------------------------------------------------
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Wait for data: at least one byte and at most `bufsize`, b"" at the end."""
-        if flags or type(bufsize) is not int:
+        if flags or type(bufsize) is not int or not 0 < bufsize <= sys.maxsize:
             data: bytes = self._receive(flags, "recv", bufsize)
             return data
         reading, recv = self._reading, self._raw.recv
-        line, asked = reading.line, bufsize if self._stream else 0
-        if asked and line.drained and line.watched:
+        line, asked = reading.line, bufsize if self._shows_all else 0
+        if asked and line.drained and line.watched and self._may_wait(0):
             deadline = self._deadline()
             # A conversation comes here each time, and has a third of its CPU time to save:
             # one turn of the loop is all there is to do, and no coroutine is needed for it.
@@ -250,7 +317,7 @@ class socket(_stdlib.socket):
         if flags or nbytes or not self._stream:
             size: int = self._receive(flags, "recv_into", buffer, nbytes)
             return size
-        recv_into, asked = self._raw.recv_into, max(0, room_of(buffer))
+        recv_into, asked = self._raw.recv_into, max(0, room_of(buffer)) if self._shows_all else 0
         return self._complete(self._reading, asked, 0, recv_into, buffer, 0, MSG_DONTWAIT)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Address]:
@@ -307,12 +374,20 @@ class socket(_stdlib.socket):
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
         if not 2 <= len(args) <= 3:
             return self._raw.sendto(*args)
-        data, flags = args[0], args[1] if len(args) == 3 else 0
-        address = self._numeric("sendto", args[-1], self._deadline(), *args[:-1])
-        args = (data, self._quiet(flags), address)
+        if needs_lookup(self._raw.family, args[-1]):
+            return self._send_to_name(socket.sendto, "sendto", *args)
+        flags = args[1] if len(args) == 3 else 0
+        args = (args[0], self._quiet(flags), args[-1])
         if self._wants_whole(flags):
             return self._send_whole(flags, self._raw.sendto, *args)
         return self._complete(self._sending, 0, flags, self._raw.sendto, *args)
+
+    def _send_to_name(self, send: Callable[..., int], call: str, *args: Any) -> int:
+        """Look the last argument up, and send to what it is; one deadline is for both."""
+        deadline, data = self._deadline(), args[:-1]
+        address = self._numeric(call, args[-1], deadline, *(data if call == "sendto" else ()))
+        with until(deadline or None):
+            return send(self, *data, address)
 
     def sendmsg(
         self,
@@ -323,7 +398,8 @@ class socket(_stdlib.socket):
         /,
     ) -> int:
         """Wait for room, and send buffers and ancillary data as one message."""
-        address = self._numeric("bind", address, self._deadline())
+        if needs_lookup(self._raw.family, address):
+            return self._send_to_name(socket.sendmsg, "bind", buffers, ancdata, flags, address)
         args = (again(buffers), again(ancdata), self._quiet(flags), address)
         if self._wants_whole(flags):
             return self._run(SendingMessage(self._raw.sendmsg, *args))
@@ -352,8 +428,8 @@ class socket(_stdlib.socket):
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
         if self.gettimeout() == 0:
             raise ValueError("non-blocking sockets are not supported")
-        moment = _Moment(self._raw, self._lock)
-        return self._run(SendingFile(moment, file, offset, count, moment.sendfile))
+        target = _FileTarget(self._raw)
+        return self._run(SendingFile(target, file, offset, count, target.sendfile))
 
     def _wants_whole(self, flags: Any) -> bool:
         whole = self._stream and self.gettimeout() is None
@@ -390,6 +466,33 @@ class socket(_stdlib.socket):
         sent: int = run(self._sending.complete(deadline, 0, attempt))
         return sent
 
+    # --- waiting: TLS ---------------------------------------------------------------
+
+    def start_tls(
+        self,
+        context: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: SSLSession | None = None,
+        suppress_ragged_eofs: bool = True,
+    ) -> SSLSocket:
+        """Shake hands over TLS; an `SSLSocket` in the place of this one, which is closed then.
+
+        Also after plain bytes were exchanged.  The context says what is verified:
+        ``ssl.create_default_context()`` verifies the peer and its `server_hostname`.  As with
+        the stdlib's, a connection cut without close_notify looks ended, unless
+        `suppress_ragged_eofs` is false.  A failed or late handshake closes the connection.
+        """
+        return self._start_tls(
+            self, context, server_side, server_hostname, session, suppress_ragged_eofs
+        )
+
+    _start_tls: ClassVar[Callable[..., SSLSocket]]  # set by _tls, above here
+
+    def _put_back(self, data: bytes) -> None:
+        self._reading.put_back(Leftover(self._raw, data, None).instead)
+
     # --- waiting: readiness ---------------------------------------------------------
 
     def wait_readable(self) -> None:
@@ -413,12 +516,16 @@ class socket(_stdlib.socket):
         return self._readiness.end(self._detach_both)
 
     def _detach_both(self) -> int:
-        self._raw.detach()
-        return super().detach()
+        with adopting:
+            if self._lent:
+                self._take_back()
+            self._raw.detach()
+            return super().detach()
 
     def _real_close(self, _ss: Any = _socket.socket) -> None:
         def close_both() -> None:
-            self._raw.detach()
+            with adopting:  # a moment's end must not meet the descriptor's next owner
+                self._raw.detach()
             _ss.close(self)
 
         self._readiness.end(close_both)
@@ -454,6 +561,11 @@ def _taken_over(family: int, type: int, proto: int, fd: int) -> socket:
         with suppress(OSError):
             os.close(fd)
         raise
+
+
+def _lock(fd: int, how: int) -> None:
+    with suppress(OSError):  # the system may have none for sockets
+        fcntl.lockf(fd, how)
 
 
 def _at_once(flags: Any) -> Any:

@@ -32,6 +32,7 @@ from faces import LIMIT, open_descriptors
 import aiosock
 import aiosock_sync
 from aiosock import _readiness
+from aiosock_sync import _driver
 
 HELLO = b"hello"
 
@@ -49,6 +50,12 @@ def stack() -> Iterator[ExitStack]:
 def pair(stack: ExitStack) -> tuple[aiosock_sync.socket, aiosock_sync.socket]:
     one, other = aiosock_sync.socketpair()
     return stack.enter_context(one), stack.enter_context(other)
+
+
+def tcp_pair(stack: ExitStack) -> tuple[aiosock_sync.socket, aiosock_sync.socket]:
+    with aiosock_sync.create_server(("127.0.0.1", 0)) as listener:
+        one = stack.enter_context(aiosock_sync.create_connection(listener.getsockname()))
+        return one, stack.enter_context(listener.accept()[0])
 
 
 def black_hole(stack: ExitStack) -> Any:
@@ -233,6 +240,50 @@ def test_a_signal_that_interrupted_no_system_call_is_heard(stack: ExitStack, wai
             calls[wait]()
         assert time.monotonic() - start < LIMIT / 2
     ended(thread, outcomes)
+
+
+def test_an_interruption_before_the_loop_turns_frees_the_socket(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair(stack)
+    real = _driver._free_driver
+
+    def interrupted() -> Any:
+        monkeypatch.setattr(_driver, "_free_driver", real)
+        raise Interrupted
+
+    monkeypatch.setattr(_driver, "_free_driver", interrupted)
+    try:
+        one.recv(10)
+    except Interrupted:  # which holds on to the frames of the call
+        other.sendall(HELLO)
+        assert one.recv(10) == HELLO
+
+
+@pytest.mark.parametrize("size", [-1, 2**70])
+def test_a_wrong_size_in_a_conversation_is_refused_at_once(size: int, stack: ExitStack) -> None:
+    one, other = tcp_pair(stack)
+
+    def converse() -> None:
+        threading.Timer(0.02, lambda: other.sendall(HELLO)).start()
+        assert one.recv(100) == HELLO
+        one.recv(size)
+
+    outcome = ended(*in_thread(converse))
+    assert isinstance(outcome, ValueError | OverflowError)
+
+
+def test_a_conversation_waits_on_no_descriptor_that_somebody_made_non_blocking(
+    stack: ExitStack,
+) -> None:
+    one, other = tcp_pair(stack)
+    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
+    sending.start()
+    assert one.recv(100) == HELLO
+    sending.join()
+    os.set_blocking(one.fileno(), False)
+    with pytest.raises(BlockingIOError):
+        one.recv(100)
 
 
 def test_a_handler_that_returns_does_not_extend_the_time(stack: ExitStack) -> None:
@@ -456,7 +507,7 @@ def test_a_fork_while_another_thread_is_in_the_engine_hangs_no_child() -> None:
     inside = threading.Event()
 
     def hold() -> None:
-        with _readiness._adopting:
+        with _readiness.adopting:
             inside.set()
             time.sleep(0.05)
 
@@ -684,15 +735,62 @@ def test_fail_after_bounds_calls_together(stack: ExitStack) -> None:
 def test_fail_after_bounds_lookups(monkeypatch: pytest.MonkeyPatch, stack: ExitStack) -> None:
     over = threading.Event()
     monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: over.wait(LIMIT) and [])
+    monkeypatch.setattr(_stdlib, "gethostbyaddr", lambda *args: over.wait(LIMIT) and ("", [], []))
     sock = stack.enter_context(aiosock_sync.socket())
     stack.callback(over.set)
     for call in (
         lambda: aiosock_sync.getaddrinfo("somewhere", 80),
+        lambda: aiosock_sync.getfqdn("somewhere"),
         lambda: sock.connect(("somewhere", 80)),
         lambda: aiosock_sync.create_connection(("somewhere", 80)),
     ):
         with aiosock_sync.fail_after(0.02), pytest.raises(TimeoutError, match="^timed out$"):
             call()
+
+
+def test_fail_after_bounds_the_lookup_of_a_socket_that_never_waits(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: over.wait(LIMIT) and [])
+    sock = stack.enter_context(aiosock_sync.socket(type=_stdlib.SOCK_DGRAM))
+    stack.callback(over.set)
+    sock.setblocking(False)
+    for call in (
+        lambda: sock.connect(("somewhere", 80)),
+        lambda: sock.connect_ex(("somewhere", 80)),
+        lambda: sock.sendto(HELLO, ("somewhere", 80)),
+        lambda: sock.sendmsg([HELLO], [], 0, ("somewhere", 80)),
+    ):
+        with aiosock_sync.fail_after(0.02), pytest.raises(TimeoutError, match="^timed out$"):
+            call()
+
+
+def test_one_deadline_is_for_the_lookup_and_the_sending(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    def look_up(*args: Any) -> Any:
+        time.sleep(0.2)
+        return [(None, None, None, "", ("127.0.0.1", 0))]
+
+    one, _ = tcp_pair(stack)
+    one.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            one.send(bytes(2**20))
+    one.settimeout(0.3)
+    monkeypatch.setattr(_stdlib, "getaddrinfo", look_up)
+    with suppress(TimeoutError):
+        one.sendall(bytes(2**22))  # there may be room again by now
+    calls: list[Callable[[], Any]] = [
+        lambda: one.sendto(HELLO, ("somewhere", 80)),
+        lambda: one.sendmsg([HELLO], [], 0, ("somewhere", 80)),
+    ]
+    for call in calls:
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            call()
+        assert 0.3 <= time.monotonic() - start < 0.45
 
 
 def test_a_sockets_own_timeout_bounds_the_lookup_too(
@@ -741,6 +839,7 @@ def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
     one, other = pair(stack)
     other.sendall(HELLO)
     address = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0))).getsockname()
+    datagrams = stack.enter_context(aiosock_sync.socket(type=_stdlib.SOCK_DGRAM))
     calls: list[Callable[[], Any]] = [
         lambda: one.recv(10),
         lambda: one.recv(10, aiosock_sync.MSG_WAITALL),
@@ -751,6 +850,7 @@ def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
         lambda: one.wait_readable(),
         lambda: one.wait_writable(),
         lambda: aiosock_sync.create_connection(address),
+        lambda: datagrams.connect_ex(address),
     ]
     with aiosock_sync.fail_after(0):
         for call in calls:
@@ -806,6 +906,22 @@ def test_connect_ex_returns_its_own_timeout_and_raises_that_of_fail_after(
 def test_fail_after_refuses_what_is_no_time(seconds: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="^seconds must "), aiosock_sync.fail_after(seconds):
         pass
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e308, 10**400], ids=["inf", "1e308", "10**400"])
+def test_what_is_as_good_as_for_ever_is_no_limit(seconds: float, stack: ExitStack) -> None:
+    one, other = pair(stack)
+    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
+    sending.start()
+    with aiosock_sync.fail_after(seconds):
+        assert one.recv(10) == HELLO
+    sending.join()
+    with (
+        aiosock_sync.fail_after(0.01),
+        aiosock_sync.fail_after(seconds),
+        pytest.raises(TimeoutError),
+    ):
+        one.recv(10)
 
 
 # --- call -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import socket as _stdlib
+import ssl
 import subprocess
 import sys
 import typing
@@ -46,6 +47,13 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 BEYOND = "Resolver from_stdlib_socket run set_resolver".split()
+TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
+OF_SSL = [  # of the stdlib's ssl, which were names of socket once
+    "sslerror",
+    "RAND_add",
+    "RAND_status",
+    *(name for name in vars(ssl) if name.startswith("SSL_ERROR_")),
+]
 OURS = sorted({*FUNCTIONS, *MAKERS, *BEYOND})
 
 # Of Pythons that were built with Bluetooth's headers.
@@ -98,7 +106,7 @@ def test_exactly_the_functions_that_may_wait_are_awaited() -> None:
 
 
 def test_there_are_no_other_names() -> None:
-    assert set(aiosock.__all__) == {*_stdlib.__all__, *BESIDE_ALL, *BEYOND}
+    assert set(aiosock.__all__) == {*_stdlib.__all__, *BESIDE_ALL, *BEYOND, *TLS, *OF_SSL}
     assert public(vars(aiosock)) == set(aiosock.__all__)
 
 
@@ -216,10 +224,10 @@ def test_the_pyi_declares_the_right_types() -> None:
 # --- the socket's names -------------------------------------------------------------
 
 
-def test_the_socket_has_the_stdlibs_attributes_but_one_and_two_of_its_own() -> None:
+def test_the_socket_has_the_stdlibs_attributes_but_one_and_three_of_its_own() -> None:
     theirs, ours = public(dir(_stdlib.socket)), public(dir(aiosock.socket))
     assert theirs - ours == {"makefile"}  # to come, with the files that it returns
-    assert ours - theirs == {"wait_readable", "wait_writable"}
+    assert ours - theirs == {"start_tls", "wait_readable", "wait_writable"}
 
 
 def methods() -> list[str]:
@@ -233,7 +241,7 @@ def is_awaited(function: Any) -> bool:
 
 def test_exactly_the_methods_that_may_wait_are_awaited() -> None:
     awaited = {name for name in methods() if is_awaited(getattr(aiosock.socket, name))}
-    assert awaited == METHODS | {"wait_readable", "wait_writable"}
+    assert awaited == METHODS | {"start_tls", "wait_readable", "wait_writable"}
 
 
 def test_every_attribute_of_the_socket_is_described() -> None:
@@ -261,6 +269,8 @@ def test_an_attribute_can_only_be_read(module: Any, name: str) -> None:
 
 # As the C code of the stdlib takes them: it shows no signature of its own.
 METHOD_ARGUMENTS = {
+    "start_tls": "self, context, *, server_side=False, server_hostname=None, session=None, "
+    "suppress_ragged_eofs=False",
     "bind": "self, address, /",
     "connect": "self, address, /",
     "connect_ex": "self, address, /",
@@ -291,7 +301,12 @@ OVERLOADED = {
     "sendto": ["self, data, address, /", "self, data, flags, address, /"],
     "setsockopt": ["self, level, optname, value, /", "self, level, optname, value, optlen, /"],
 }
+# As the stdlib's, and what makes them secure.
+CONNECTING = "address, timeout=_GLOBAL_DEFAULT_TIMEOUT, source_address=None"
+SERVING = "address, *, family=AF_INET, backlog=None, reuse_port=False, dualstack_ipv6=False"
 FUNCTION_ARGUMENTS = {
+    "create_connection": f"{CONNECTING}, *, all_errors=False, ssl=None, server_hostname=None",
+    "create_server": f"{SERVING}, ssl=None",
     "gethostbyaddr": "ip_address, /",
     "gethostbyname": "hostname, /",
     "gethostbyname_ex": "hostname, /",
@@ -332,7 +347,7 @@ def arguments(function: Callable[..., Any]) -> list[tuple[str, object, object]]:
 
 
 def taking(text: str) -> list[tuple[str, object, object]]:
-    return arguments(eval(f"lambda {text}: 0"))
+    return arguments(eval(f"lambda {text}: 0", dict(vars(_stdlib))))
 
 
 @pytest.mark.parametrize("name", sorted(set(methods()) - set(OVERLOADED)))

@@ -9,6 +9,7 @@ import ast
 import inspect
 import pickle
 import socket as _stdlib
+import ssl
 import types
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ import aiosock
 import aiosock_sync
 
 BEYOND = {"Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
+TLS = {"InsecureWarning", "SSLObject", "SSLSocket", "ssl"}
+SECURED = {"create_connection", "create_server"}  # the stdlib's, and TLS if they are asked for it
+OF_SSL = {"sslerror", "RAND_add", "RAND_status", *(n for n in vars(ssl) if n[:10] == "SSL_ERROR_")}
 WAITS = {"wait_readable", "wait_writable"}
-LOOKUPS = {name for name in FUNCTIONS if name.startswith("get")} - {"getfqdn"}
+LOOKUPS = {name for name in FUNCTIONS if name.startswith("get")}
 
 # With arguments that the stdlib's C code takes and Python's grammar cannot spell.
 VARIADIC = {"sendto", "getservbyname", "getservbyport"}
@@ -54,7 +58,7 @@ def signature_of(function: Any) -> inspect.Signature | None:
 @pytest.mark.parametrize("name", own_names())
 def test_every_name_of_the_stdlib_is_in_the_sync_face(name: str) -> None:
     theirs, ours = getattr(_stdlib, name), getattr(aiosock_sync, name)
-    if name in LOOKUPS or name in ("socket", "SocketType"):
+    if name in LOOKUPS | SECURED or name in ("socket", "SocketType"):
         assert ours is not theirs
     elif isinstance(theirs, types.FunctionType):
         assert ours.__code__ is theirs.__code__
@@ -64,7 +68,9 @@ def test_every_name_of_the_stdlib_is_in_the_sync_face(name: str) -> None:
 
 
 def test_the_sync_face_has_no_other_public_names() -> None:
-    assert set(vars(aiosock_sync)["__all__"]) == {*_stdlib.__all__, "SocketIO", *BEYOND}
+    names = {*_stdlib.__all__, "SocketIO", "SSLType", *BEYOND, *TLS, *OF_SSL}
+    assert set(vars(aiosock_sync)["__all__"]) == names
+    assert aiosock_sync.SSLType is aiosock_sync.SSLObject
     assert aiosock_sync.SocketType is aiosock_sync.socket
 
 
@@ -74,10 +80,11 @@ def test_a_star_imports_them_all() -> None:
     assert set(namespace) - {"__builtins__"} == set(vars(aiosock_sync)["__all__"])
 
 
-@pytest.mark.parametrize("name", sorted({*BEYOND, *LOOKUPS, "socket", "create_connection"}))
+@pytest.mark.parametrize("name", sorted({*BEYOND, *TLS, *LOOKUPS, *SECURED, "socket"}))
 def test_objects_of_ours_are_named_after_the_package(name: str) -> None:
     found = getattr(aiosock_sync, name)
-    package = "aiosock" if name in ("Resolver", "set_resolver") else "aiosock_sync"
+    shared = ("InsecureWarning", "Resolver", "set_resolver")
+    package = "aiosock" if name in shared else "aiosock_sync"
     assert found.__module__ == package
     assert pickle.loads(pickle.dumps(found)) is found
 
@@ -93,6 +100,7 @@ def test_the_socket_is_a_stdlib_socket_with_all_its_attributes() -> None:
     assert {n for n in dir(aiosock_sync.socket) if n[0] != "_"} == {
         *(n for n in dir(_stdlib.socket) if n[0] != "_"),
         *WAITS,
+        "start_tls",
     }
 
 
@@ -111,7 +119,7 @@ def test_the_stub_names_what_is_there() -> None:
         elif isinstance(node, ast.FunctionDef):
             names.add(node.name)
     assert {name for name in names if not hasattr(aiosock_sync, name)} == set()
-    missing = set(vars(aiosock_sync)["__all__"]) - names - {"SocketType"}
+    missing = set(vars(aiosock_sync)["__all__"]) - names - {"SocketType", "SSLType", "sslerror"}
     assert {n for n in missing if n not in vars(aiosock.__dict__["_constants"])["__all__"]} == set()
 
 

@@ -1,0 +1,607 @@
+"""The same socket after a handshake: TLS with await, and the old ssl() with its SSL objects.
+
+Knows the awaitable socket, the records beneath it and the stdlib's ssl contexts.  The wait
+loop is the engine's; what stands here is which attempt is made in which direction.
+
+Nothing verifies less than the context says.  A handshake runs when `start_tls` asks for it,
+or with the first call on an accepted connection: never in `accept`, which a silent client
+would hold up.  The end of the stream is honest: a connection cut without close_notify
+raises `ssl.SSLEOFError`, as whoever cuts it may have cut the data too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as _stdlib
+import ssl as _ssl
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from operator import index
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+
+from ._certificates import names
+from ._deadline import NOW
+from ._operations import Leftover, room_of
+from ._readiness import BUDGET, Readiness
+from ._records import (
+    PLENTY,
+    Giving,
+    GivingFile,
+    InsecureWarning,
+    Records,
+    Stuck,
+    legacy_context,
+    nbytes,
+    refuse_flags,
+    vet,
+    want_read,
+    want_write,
+)
+from ._socket import Address, socket
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["InsecureWarning", "SSLListener", "SSLObject", "SSLSocket", "ssl"]
+
+T = TypeVar("T")
+
+
+class Conversation:
+    """How TLS is spoken on one socket: which attempt is made in which direction."""
+
+    __slots__ = ("_readiness", "records")
+
+    def __init__(self, sock: _stdlib.socket, readiness: Readiness) -> None:
+        self.records = Records(sock, readiness, 0)
+        self._readiness = readiness
+
+    async def hear(self, deadline: float | None, attempt: Callable[..., T], *args: Any) -> T:
+        """The result of a reader's attempt."""
+        readiness = self._readiness
+        try:
+            while True:
+                try:
+                    return await readiness.reading.complete(deadline, 0, attempt, *args)
+                except Stuck:
+                    await self._flush_or_fill(deadline)
+        except BlockingIOError:
+            raise want_read() from None
+        finally:
+            self.records.let_writers_look()
+
+    async def say(self, deadline: float | None, attempt: Giving | GivingFile) -> int:
+        """The result of a writer's attempt."""
+        readiness = self._readiness
+        try:
+            while True:
+                try:
+                    return await readiness.writing.complete(deadline, 0, attempt)
+                except Stuck:
+                    await readiness.reading.complete(deadline, 0, self.records.fill_for_writer)
+        except BlockingIOError as error:
+            attempt.stopped(error)
+            raise want_write(error) from None
+        except BaseException as error:
+            attempt.stopped(error)
+            self.records.let_readers_look()
+            raise
+
+    async def _flush_or_fill(self, deadline: float | None) -> None:
+        """Await that something goes out or comes in: the peer may take nothing before we do."""
+        if deadline == NOW:
+            raise BlockingIOError
+        ways = (
+            (self._readiness.writing, self.records.flush),
+            (self._readiness.reading, self.records.fill_for_writer),
+        )
+        turns = [asyncio.ensure_future(way.complete(deadline, 0, act)) for way, act in ways]
+        try:
+            await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for turn in turns:
+                turn.cancel()
+            ended = await asyncio.gather(*turns, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+
+class SSLSocket(socket):
+    """A socket whose bytes go through TLS; made by `socket.start_tls`, never directly.
+
+    It has all methods of a socket.  Those of datagrams and messages are refused, as the
+    stdlib's SSLSocket refuses them, and flags must be 0.  In non-blocking mode what would
+    wait raises `ssl.SSLWantReadError` or `ssl.SSLWantWriteError`.  A cancelled or late
+    receive has taken nothing; a cancelled or late send tells in ``bytes_sent`` how much was
+    encrypted: that goes out before anything else, with the next call.
+
+    `close` says to the peer that nothing follows, if the kernel takes it, and never waits.
+    """
+
+    __slots__ = (
+        "_context",
+        "_session",
+        "_talk",
+        "_tls",
+        "server_hostname",
+        "server_side",
+        "suppress_ragged_eofs",
+    )
+
+    _context: _ssl.SSLContext
+    _session: _ssl.SSLSession | None
+    _talk: _ssl.SSLObject | None
+    _tls: Conversation | None
+    server_hostname: str | None
+    server_side: bool
+    suppress_ragged_eofs: bool
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError("SSLSocket has no public constructor; use socket.start_tls()")
+
+    @classmethod
+    def _over(
+        cls,
+        sock: socket,
+        context: _ssl.SSLContext,
+        server_side: bool,
+        server_hostname: str | None,
+        session: _ssl.SSLSession | None,
+        suppress_ragged_eofs: bool,
+    ) -> Self:
+        """In the place of a plain socket, which is closed then; no byte is exchanged yet."""
+        self = cls.__new__(cls)
+        timeout, before = sock._timeout, sock._reading.instead
+        self._hold(sock._readiness.end(lambda: moved(sock._sock)))
+        self._timeout = timeout
+        self._context, self._session = context, session
+        self.server_side, self.server_hostname = server_side, server_hostname
+        self.suppress_ragged_eofs = suppress_ragged_eofs
+        self._tls, self._talk = None, None
+        try:
+            self._begin(before)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _begin(self, before: Any) -> None:
+        tls = Conversation(self._sock, self._readiness)
+        if before is not None:
+            tls.records.feed(before.__self__.drain())
+        self._talk = tls.records.begin(
+            lambda incoming, outgoing: self._context.wrap_bio(
+                incoming, outgoing, self.server_side, self.server_hostname, self._session
+            )
+        )
+        self._tls = tls
+
+    def _hidden(self) -> Conversation:
+        if self._tls is None:
+            raise ValueError(f"No SSL wrapper around {self!r}")
+        return self._tls
+
+    # --- waiting: the handshake and its end ---------------------------------------------
+
+    async def do_handshake(self, block: bool = False) -> None:
+        """Await the handshake; at once if it has been made.
+
+        Raises `ssl.SSLError`, of which `ssl.SSLCertVerificationError` says what the peer's
+        certificate lacks.  With `block` it waits in non-blocking mode too.  After a failed,
+        late or cancelled one the connection is good for nothing but to be closed.
+        """
+        tls = self._hidden()
+        deadline = None if block and self._timeout == NOW else self._deadline()
+        await tls.hear(deadline, tls.records.shake_hands)
+
+    async def unwrap(self) -> Self:
+        """Await the end of TLS on both sides; this very socket, which is plain then.
+
+        Says close_notify and awaits the peer's.  Bytes that follow that are received next.
+        A cancelled or late call may be repeated, and until then nothing can be sent.
+        """
+        tls, talk = self._hidden(), self._with_talk()
+        await tls.hear(self._deadline(), tls.records.part, talk.unwrap)
+        self._tls, self._talk = None, None
+        if rest := tls.records.rest():
+            self._reading.put_back(Leftover(self._sock, rest, None).instead)
+        return self
+
+    async def verify_client_post_handshake(self) -> None:
+        """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
+        tls, talk = self._hidden(), self._with_talk()
+        talk.verify_client_post_handshake()
+        await tls.say(self._deadline(), Giving(tls.records, b"", asks=True))
+
+    # --- waiting: data -------------------------------------------------------------------
+
+    async def recv(self, bufsize: int = 1024, flags: int = 0, /) -> bytes:
+        """Await data: at least one byte and at most `bufsize`, b"" when the peer has ended TLS.
+
+        Raises `ssl.SSLEOFError` when the connection ends without that.
+        """
+        tls = self._tls
+        if tls is None:
+            return await super().recv(bufsize, flags)
+        if flags:
+            refuse_flags("recv", self)
+        records = tls.records
+        try:
+            hasty = records.more or records.unsent or self._timeout is not None
+            if hasty or type(bufsize) is not int or bufsize < 1:
+                return await tls.hear(self._deadline(), records.take, 0, index(bufsize))
+            try:
+                return await self._reading.next_piece(PLENTY, records.take, bufsize)
+            except Stuck:
+                return await tls.hear(None, records.take, 0, bufsize)
+        except _ssl.SSLEOFError:
+            if self.suppress_ragged_eofs:
+                return b""
+            raise
+        finally:
+            if records.starved:
+                records.let_writers_look()
+
+    async def recv_into(
+        self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0
+    ) -> int:
+        """Await data and write it to `buffer`; how many bytes.  Otherwise as `recv`."""
+        tls = self._tls
+        if tls is None:
+            return await super().recv_into(buffer, nbytes or 0, flags)
+        if flags:
+            refuse_flags("recv_into", self)
+        size, room = index(nbytes or 0), room_of(buffer)
+        if not 0 < size < room:
+            size = room
+        try:
+            return await tls.hear(self._deadline(), tls.records.take_into, buffer, size)
+        except _ssl.SSLEOFError:
+            if self.suppress_ragged_eofs:
+                return 0
+            raise
+
+    async def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+        """As `recv`, or with a buffer as `recv_into`: bytes, or how many."""
+        if self._tls is None:
+            raise ValueError("Read on closed or unwrapped SSL socket.")
+        if buffer is not None:
+            return await self.recv_into(buffer, len)
+        return await self.recv(len)
+
+    async def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """Encrypt and send data; how many bytes of it: in blocking mode all."""
+        if self._tls is None:
+            return await super().send(data, flags)
+        if flags:
+            refuse_flags("send", self)
+        return await self._give(self._tls, data, self._timeout is None)
+
+    async def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        """Await until all of `data` is encrypted and sent; the timeout is for all of it."""
+        if self._tls is None:
+            return await super().sendall(data, flags)
+        if flags:
+            refuse_flags("sendall", self)
+        await self._give(self._tls, data, True)
+        return None
+
+    async def write(self, data: ReadableBuffer) -> int:
+        """As `send`."""
+        if self._tls is None:
+            raise ValueError("Write on closed or unwrapped SSL socket.")
+        return await self.send(data)
+
+    async def _give(self, tls: Conversation, data: ReadableBuffer, whole: bool) -> int:
+        records, sending, size = tls.records, self._sending, nbytes(data)
+        left = size
+        if not sending.line.busy and sending.spent[0] < BUDGET:
+            left = records.give_at_once(data)
+            if not (left or records.unsent):  # nearly always that is all
+                sending.spent[0] += 1
+                return size
+        await self._shake(tls)
+        return await tls.say(self._deadline(), Giving(records, data, whole, size - left))
+
+    async def _shake(self, tls: Conversation) -> None:
+        """The handshake, made by whoever comes first: a writer cannot leave it to a reader."""
+        if not tls.records.shaken:
+            await tls.hear(self._deadline(), tls.records.shake_hands)
+
+    async def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+        """Await until a file, or `count` bytes of it from `offset`, is encrypted and sent."""
+        tls = self._tls
+        if tls is None:
+            return await super().sendfile(file, offset, count)
+        self._sock._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
+        await self._shake(tls)
+        return await tls.say(self._deadline(), GivingFile(tls.records, file, offset, count))
+
+    async def wait_readable(self) -> None:
+        """Await that a receive need not wait for the kernel; decrypted bytes count."""
+        if self._tls is None or (not self._tls.records.more and not self.pending()):
+            await super().wait_readable()
+
+    # --- what TLS refuses ------------------------------------------------------------------
+
+    def recvfrom(self, bufsize: int = 1024, flags: int = 0, /) -> Any:
+        """ValueError, as with the stdlib's; TLS has no datagrams."""
+        self._must_be_plain("recvfrom")
+        return super().recvfrom(bufsize, flags)
+
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> Any:
+        """ValueError, as with the stdlib's; TLS has no datagrams."""
+        self._must_be_plain("recvfrom_into")
+        return super().recvfrom_into(buffer, nbytes, flags)
+
+    def sendto(self, *args: Any) -> Any:
+        """ValueError, as with the stdlib's; TLS has no datagrams."""
+        self._must_be_plain("sendto")
+        return super().sendto(*args)
+
+    def _must_be_plain(self, name: str) -> None:
+        if self._tls is not None:
+            raise ValueError(f"{name} not allowed on instances of {type(self)}")
+
+    def recvmsg(self, *args: Any) -> NoReturn:
+        """NotImplementedError: a message would go around TLS."""
+        raise NotImplementedError(f"recvmsg not allowed on instances of {type(self)}")
+
+    def recvmsg_into(self, *args: Any) -> NoReturn:
+        """NotImplementedError: a message would go around TLS."""
+        raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self)}")
+
+    def sendmsg(self, *args: Any) -> NoReturn:
+        """NotImplementedError: a message would go around TLS."""
+        raise NotImplementedError(f"sendmsg not allowed on instances of {type(self)}")
+
+    def dup(self) -> NoReturn:
+        """NotImplementedError: two objects cannot share the state of one TLS connection."""
+        raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Say close_notify if the kernel takes it, and close.  Never waits."""
+        if self._tls is not None and self._talk is not None and not self._closed:
+            self._tls.records.farewell(self._talk.unwrap)
+        super().close()
+        self._tls, self._talk = None, None
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut the connection beneath TLS down: TLS is over, without close_notify."""
+        self._tls, self._talk = None, None
+        super().shutdown(how)
+
+    # --- what the handshake found ------------------------------------------------------------
+
+    def _with_talk(self) -> _ssl.SSLObject:
+        if self._talk is None:
+            raise ValueError(f"No SSL wrapper around {self!r}")
+        return self._talk
+
+    @property
+    def context(self) -> _ssl.SSLContext:
+        """The context in use; an SNI callback may set another."""
+        return self._context if self._talk is None else self._talk.context
+
+    @context.setter
+    def context(self, context: _ssl.SSLContext) -> None:
+        self._with_talk().context = context
+        self._context = context
+
+    @property
+    def session(self) -> _ssl.SSLSession | None:
+        """The session, to be given to `start_tls` of another connection."""
+        return None if self._talk is None else self._talk.session
+
+    @session.setter
+    def session(self, session: _ssl.SSLSession) -> None:
+        self._with_talk().session = session
+
+    @property
+    def session_reused(self) -> bool | None:
+        """Whether an earlier session was taken up."""
+        return None if self._talk is None else self._talk.session_reused
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """The peer's certificate: a dict, ``{}`` unless it was verified; or its DER form."""
+        return self._with_talk().getpeercert(binary_form)
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """(name, protocol version, secret bits) of the cipher in use."""
+        return None if self._talk is None else self._talk.cipher()
+
+    def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
+        """What the client offered and this server knows."""
+        return None if self._talk is None else self._talk.shared_ciphers()
+
+    def compression(self) -> str | None:
+        """The compression in use, None where there is none."""
+        return None if self._talk is None else self._talk.compression()
+
+    def version(self) -> str | None:
+        """The protocol version in use, as "TLSv1.3"; None before the handshake."""
+        return None if self._talk is None else self._talk.version()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The protocol that ALPN has chosen."""
+        return None if self._talk is None else self._talk.selected_alpn_protocol()
+
+    def selected_npn_protocol(self) -> None:
+        """None; NPN is no more."""
+        warnings.warn("ssl NPN is deprecated, use ALPN instead", DeprecationWarning, stacklevel=2)
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        """Bytes that name this one connection."""
+        return self._with_talk().get_channel_binding(cb_type)
+
+    def pending(self) -> int:
+        """How many bytes are decrypted and can be received at once."""
+        return 0 if self._talk is None else self._talk.pending()
+
+    if hasattr(_ssl.SSLObject, "get_verified_chain"):
+
+        def get_verified_chain(self) -> list[bytes]:
+            """The chain that was verified, each certificate in DER."""
+            chain: list[bytes] = self._with_talk().get_verified_chain()  # type: ignore[attr-defined,unused-ignore]  # since 3.13
+            return chain
+
+        def get_unverified_chain(self) -> list[bytes]:
+            """What the peer has sent, each certificate in DER."""
+            chain: list[bytes] = self._with_talk().get_unverified_chain()  # type: ignore[attr-defined,unused-ignore]  # since 3.13
+            return chain
+
+
+class SSLListener(socket):
+    """A listening socket whose connections speak TLS; made by `create_server`.
+
+    A connection is handed out before its handshake, which its first receive or send makes, or
+    `do_handshake`: a client that stays silent holds up nobody but its own task.
+    """
+
+    __slots__ = ("_context",)
+
+    _context: _ssl.SSLContext
+
+    @classmethod
+    def _over(cls, sock: socket, context: _ssl.SSLContext) -> Self:
+        self = cls.__new__(cls)
+        timeout = sock._timeout
+        self._hold(sock._readiness.end(lambda: moved(sock._sock)))
+        self._timeout, self._context = timeout, context
+        return self
+
+    def _accept_one(self) -> tuple[SSLSocket, Address]:
+        conn, address = super()._accept_one()
+        return SSLSocket._over(conn, self._context, True, None, None, False), address
+
+    if TYPE_CHECKING:
+
+        async def accept(self) -> tuple[SSLSocket, Address]: ...
+
+
+class SSLObject:
+    """What `ssl` returns: TLS over a socket that stays its owner's, as in the old days.
+
+    To end the connection, close the socket, not this object.
+    """
+
+    def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
+        self._sock, self._tls = sock, Conversation(sock._sock, sock._readiness)
+        self._talk = self._tls.records.begin(
+            lambda incoming, outgoing: context.wrap_bio(
+                incoming, outgoing, server_hostname=server_hostname
+            )
+        )
+
+    async def write(self, s: ReadableBuffer, /) -> int:
+        """Await until all of the bytes are encrypted and sent; how many that was."""
+        self._must_be_open()
+        return await self._tls.say(self._sock._deadline(), Giving(self._tls.records, s))
+
+    async def read(self, n: int | None = None, /) -> bytes:
+        """Await at least one byte and at most `n`; or all to the end of the stream without `n`.
+
+        At the end `read(n)` raises `ssl.SSLZeroReturnError`, or `ssl.SSLEOFError` where the
+        connection was cut.  A cancelled ``read()`` loses what it has read.
+        """
+        self._must_be_open()
+        if n is None:
+            return await self._read_all()
+        if not (data := await self._take(n)) and n:
+            raise _ssl.SSLZeroReturnError(
+                _ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed"
+            )
+        return data
+
+    async def _read_all(self) -> bytes:
+        pieces = list[bytes]()
+        with suppress(_ssl.SSLEOFError):
+            while piece := await self._take(2**16):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    async def _take(self, size: int) -> bytes:
+        tls = self._tls
+        return await tls.hear(self._sock._deadline(), tls.records.take, 0, index(size))
+
+    async def _shake(self) -> None:
+        await self._tls.hear(self._sock._deadline(), self._tls.records.shake_hands)
+
+    def server(self) -> str:
+        """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""
+        return self._names()[0]
+
+    def issuer(self) -> str:
+        """The distinguished name of who issued the server's certificate."""
+        return self._names()[1]
+
+    def _names(self) -> tuple[str, str]:
+        certificate = self._talk.getpeercert(binary_form=True)
+        return names(certificate) if certificate else ("", "")
+
+    def _must_be_open(self) -> None:
+        if self._sock.fileno() < 0:
+            raise _ssl.SSLError("Underlying socket has been closed.")
+
+
+async def ssl(
+    sock: socket,
+    keyfile: str | None = None,
+    certfile: str | None = None,
+    *,
+    server_hostname: str | None = None,
+) -> SSLObject:
+    """Await a TLS handshake over a connected socket, and verify nothing: the manual's old call.
+
+    Whoever sits between here and the server can read and change everything; that is what
+    `InsecureWarning` says.  `socket.start_tls` verifies.  `keyfile` and `certfile` name PEM
+    files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
+    to a server of many names.  The socket's timeout is for the handshake and each call.
+    """
+    context = legacy_context(keyfile, certfile)
+    vet(sock, context, False, server_hostname, None)
+    sock.getpeername()
+    warnings.warn(
+        "ssl() verifies no certificate; socket.start_tls() does", InsecureWarning, stacklevel=2
+    )
+    made = SSLObject(sock, context, server_hostname)
+    await made._shake()
+    return made
+
+
+def moved(sock: _stdlib.socket) -> _stdlib.socket:
+    """Another object for the descriptor, which it takes with it."""
+    family, kind, proto = sock.family, sock.type, sock.proto
+    return _stdlib.socket(family, kind, proto, fileno=sock.detach())
+
+
+async def _start_tls(
+    sock: socket,
+    context: _ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    session: _ssl.SSLSession | None,
+    suppress_ragged_eofs: bool,
+) -> SSLSocket:
+    vet(sock, context, server_side, server_hostname, session)
+    if isinstance(sock, SSLSocket) and sock._tls is not None:
+        raise ValueError("TLS has been started on this socket: unwrap() ends it")
+    sock.getpeername()
+    if sock._timeout == NOW:
+        raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")
+    secure = SSLSocket._over(
+        sock, context, server_side, server_hostname, session, suppress_ragged_eofs
+    )
+    try:
+        await secure.do_handshake()
+    except BaseException:
+        secure.close()
+        raise
+    return secure
+
+
+socket._start_tls = staticmethod(_start_tls)

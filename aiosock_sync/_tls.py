@@ -1,0 +1,404 @@
+"""The blocking face of TLS: the stdlib's SSLSocket, whose waiting is done by the loop.
+
+Knows the blocking socket, the records beneath both faces and the stdlib's SSLSocket, which
+it is a subclass of: what a handshake found, what is refused and in which words is all there.
+What is redone is what waits, and the making, which the stdlib keeps to itself.
+
+``SSLContext.wrap_socket(sock)`` gives the stdlib's class, which waits in C; with
+``context.sslsocket_class = aiosock_sync.SSLSocket`` it gives this one.
+"""
+
+from __future__ import annotations
+
+import socket as _stdlib
+import ssl as _ssl
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from aiosock._certificates import names
+from aiosock._deadline import NOW
+from aiosock._operations import MSG_DONTWAIT
+from aiosock._records import (
+    Giving,
+    GivingFile,
+    InsecureWarning,
+    Records,
+    Stuck,
+    legacy_context,
+    refuse_flags,
+    vet,
+    want_read,
+    want_write,
+)
+
+from ._socket import Address, socket
+
+if TYPE_CHECKING:
+    from socket import _SendableFile
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["InsecureWarning", "SSLObject", "SSLSocket", "securing", "ssl"]
+
+T = TypeVar("T")
+
+GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
+
+
+class Conversation:
+    """How TLS is spoken on one socket: which attempt is made in which direction."""
+
+    def __init__(self, sock: socket) -> None:
+        self._sock = sock
+        self.records = Records(sock._raw, sock._readiness, MSG_DONTWAIT)
+
+    def hear(self, attempt: Callable[..., T], *args: Any) -> T:
+        """The result of a reader's attempt."""
+        sock = self._sock
+        try:
+            while True:
+                try:
+                    return sock._complete(sock._reading, 0, 0, attempt, *args)
+                except Stuck:
+                    sock._complete(sock._sending, 0, 0, self.records.flush)
+        except BlockingIOError:
+            raise want_read() from None
+        finally:
+            self.records.let_writers_look()
+
+    def say(self, attempt: Giving | GivingFile) -> int:
+        """The result of a writer's attempt."""
+        sock = self._sock
+        try:
+            while True:
+                try:
+                    return sock._run(attempt)
+                except Stuck:
+                    sock._complete(sock._reading, 0, 0, self.records.fill)
+        except BlockingIOError as error:
+            attempt.stopped(error)
+            raise want_write(error) from None
+        except BaseException as error:
+            attempt.stopped(error)
+            raise
+
+
+class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses what is for messages
+    """The stdlib's SSLSocket, waiting in an event loop; made by `socket.start_tls`.
+
+    Its methods, errors and texts are the stdlib's; `fail_after`, a close by another thread
+    and ``bytes_sent`` are as with every socket here.  `close` says to the peer that nothing
+    follows, if the kernel takes it, which the stdlib's does not.
+    """
+
+    _tls: Conversation | None = None
+    _talk: Any = None
+
+    @property
+    def _sslobj(self) -> Any:
+        """What speaks TLS.  The stdlib makes one on the descriptor; ours takes its place."""
+        return self._talk
+
+    @_sslobj.setter
+    def _sslobj(self, talk: object) -> None:
+        if talk is None:
+            self._tls = self._talk = None
+            return
+        tls = Conversation(self)
+        self._talk = tls.records.begin(
+            lambda incoming, outgoing: self._context._wrap_bio(  # type: ignore[attr-defined]  # the stdlib's
+                incoming,
+                outgoing,
+                self.server_side,
+                self.server_hostname,
+                owner=self,
+                session=self._session,  # type: ignore[attr-defined]  # likewise
+            )
+        )
+        self._tls = tls
+
+    def _hidden(self) -> Conversation:
+        if self._tls is None:
+            raise ValueError(f"No SSL wrapper around {self}")
+        return self._tls
+
+    # --- waiting: connections, the handshake and its end --------------------------------
+
+    def accept(self) -> tuple[Self, Address]:
+        """Wait for a connection, and for its handshake unless that was not to be made."""
+        conn, address = socket.accept(self)
+        secure = type(self)._create(  # type: ignore[attr-defined]  # the stdlib's
+            conn,
+            server_side=True,
+            do_handshake_on_connect=self.do_handshake_on_connect,  # type: ignore[attr-defined]  # likewise
+            suppress_ragged_eofs=self.suppress_ragged_eofs,  # type: ignore[attr-defined]  # likewise
+            context=self.context,
+        )
+        return secure, address
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Wait for the handshake; with `block` in non-blocking mode too."""
+        self._check_connected()  # type: ignore[attr-defined]  # the stdlib's
+        tls, timeout = self._hidden(), self.gettimeout()
+        if block and timeout == NOW:
+            self.settimeout(None)
+        try:
+            tls.hear(tls.records.shake_hands)
+        finally:
+            if block and timeout == NOW:
+                self.settimeout(timeout)
+
+    def unwrap(self) -> Self:
+        """Wait for the end of TLS on both sides; this very socket, which is plain then."""
+        tls = self._hidden()
+        tls.hear(tls.records.part, self._talk.shutdown)
+        self._sslobj = None
+        if rest := tls.records.rest():
+            self._put_back(rest)
+        return self
+
+    def verify_client_post_handshake(self) -> None:
+        """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
+        tls = self._hidden()
+        self._talk.verify_client_post_handshake()
+        tls.say(Giving(tls.records, b"", asks=True))
+
+    # --- waiting: data -------------------------------------------------------------------
+
+    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+        """Wait for at most `len` bytes, b"" at the end; with a buffer, how many."""
+        if self._tls is None:
+            raise ValueError("Read on closed or unwrapped SSL socket.")
+        records = self._tls.records
+        try:
+            if buffer is None:
+                return self._tls.hear(records.take, 0, index(len))
+            return self._tls.hear(records.take_into, buffer, index(len))
+        except _ssl.SSLEOFError:
+            if not self.suppress_ragged_eofs:  # type: ignore[attr-defined]  # the stdlib's
+                raise
+            return b"" if buffer is None else 0
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Wait until data is encrypted and sent; how many bytes: in blocking mode all."""
+        if self._tls is None:
+            raise ValueError("Write on closed or unwrapped SSL socket.")
+        return self._give(self._tls, data, self.gettimeout() is None)
+
+    def _give(self, tls: Conversation, data: ReadableBuffer, whole: bool) -> int:
+        if not tls.records.shaken:
+            tls.hear(tls.records.shake_hands)
+        return tls.say(Giving(tls.records, data, whole))
+
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        """Encrypt and send data; how many bytes: in blocking mode all."""
+        if self._tls is None:
+            return socket.send(self, data, flags)
+        if flags:
+            refuse_flags("send", self)
+        return self.write(data)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Encrypt and send all of the data; the timeout is for all of it together."""
+        if self._tls is None:
+            return socket.sendall(self, data, flags)
+        if flags:
+            refuse_flags("sendall", self)
+        self._give(self._tls, data, True)
+        return None
+
+    def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
+        """Send a file, or `count` bytes of it from `offset`; how many that was."""
+        if self._tls is None:
+            return socket.sendfile(self, file, offset, count)
+        self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
+        if not self._tls.records.shaken:
+            self.do_handshake()
+        return self._tls.say(GivingFile(self._tls.records, file, offset, count))
+
+    def wait_readable(self) -> None:
+        """Wait until a receive need not wait for the kernel; decrypted bytes count."""
+        if self._tls is None or not (self._tls.records.more or self.pending()):
+            socket.wait_readable(self)
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _real_close(self, *args: Any) -> None:
+        if self._tls is not None:
+            self._tls.records.farewell(self._talk.shutdown)
+        super()._real_close(*args)
+
+
+class SSLObject:
+    """What `ssl` returns: TLS over a socket that stays its owner's, as in the old days.
+
+    To end the connection, close the socket, not this object.
+    """
+
+    def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
+        self._sock, self._tls = sock, Conversation(sock)
+        self._talk = self._tls.records.begin(
+            lambda incoming, outgoing: context.wrap_bio(
+                incoming, outgoing, server_hostname=server_hostname
+            )
+        )
+        self._tls.hear(self._tls.records.shake_hands)
+
+    def write(self, s: ReadableBuffer, /) -> int:
+        """Wait until all of the bytes are encrypted and sent; how many that was."""
+        self._must_be_open()
+        return self._tls.say(Giving(self._tls.records, s))
+
+    def read(self, n: int | None = None, /) -> bytes:
+        """Wait for at least one byte and at most `n`; or all to the end without `n`.
+
+        At the end `read(n)` raises `ssl.SSLZeroReturnError`, or `ssl.SSLEOFError` where the
+        connection was cut.
+        """
+        self._must_be_open()
+        if n is None:
+            return self._read_all()
+        if not (data := self._take(n)) and n:
+            raise _ssl.SSLZeroReturnError(
+                _ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed"
+            )
+        return data
+
+    def _read_all(self) -> bytes:
+        pieces = list[bytes]()
+        with suppress(_ssl.SSLEOFError):
+            while piece := self._take(2**16):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def _take(self, size: int) -> bytes:
+        return self._tls.hear(self._tls.records.take, 0, index(size))
+
+    def server(self) -> str:
+        """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""
+        return self._names()[0]
+
+    def issuer(self) -> str:
+        """The distinguished name of who issued the server's certificate."""
+        return self._names()[1]
+
+    def _names(self) -> tuple[str, str]:
+        certificate = self._talk.getpeercert(binary_form=True)
+        return names(certificate) if certificate else ("", "")
+
+    def _must_be_open(self) -> None:
+        if self._sock.fileno() < 0:
+            raise _ssl.SSLError("Underlying socket has been closed.")
+
+
+def ssl(
+    sock: socket,
+    keyfile: str | None = None,
+    certfile: str | None = None,
+    *,
+    server_hostname: str | None = None,
+) -> SSLObject:
+    """Shake hands over a connected socket, and verify nothing: the manual's old call.
+
+    Whoever sits between here and the server can read and change everything; that is what
+    `InsecureWarning` says.  `socket.start_tls` verifies.  `keyfile` and `certfile` name PEM
+    files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
+    to a server of many names.  The socket's timeout is for the handshake and each call.
+    """
+    context = legacy_context(keyfile, certfile)
+    vet(sock, context, False, server_hostname, None)
+    sock.getpeername()
+    warnings.warn(
+        "ssl() verifies no certificate; socket.start_tls() does", InsecureWarning, stacklevel=2
+    )
+    return SSLObject(sock, context, server_hostname)
+
+
+def _start_tls(
+    sock: socket,
+    context: _ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    session: _ssl.SSLSession | None,
+    suppress_ragged_eofs: bool,
+) -> SSLSocket:
+    vet(sock, context, server_side, server_hostname, session)
+    if isinstance(sock, _ssl.SSLSocket) and sock._sslobj is not None:
+        raise ValueError("TLS has been started on this socket: unwrap() ends it")
+    sock.getpeername()
+    if sock.gettimeout() == NOW:
+        raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")
+    secure: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
+        sock, server_side, True, suppress_ragged_eofs, server_hostname, context, session
+    )
+    return secure
+
+
+socket._start_tls = staticmethod(_start_tls)
+
+
+def securing(
+    connect: Callable[..., socket], listen: Callable[..., socket]
+) -> dict[str, Callable[..., Any]]:
+    """The makers of connections and listeners, with TLS if they are asked for it."""
+
+    def create_connection(
+        address: Address,
+        timeout: float | None = GLOBAL_DEFAULT,
+        source_address: Address = None,
+        *,
+        all_errors: bool = False,
+        ssl: _ssl.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+    ) -> socket:
+        if ssl is None and server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        context = _ssl.create_default_context() if ssl is True else ssl
+        if context is not None and not isinstance(context, _ssl.SSLContext):
+            kind = type(context).__name__
+            raise TypeError(f"ssl must be an ssl.SSLContext or True, not {kind!r}")
+        sock = connect(address, timeout, source_address, all_errors=all_errors)
+        if context is None:
+            return sock
+        try:
+            return sock.start_tls(context, server_hostname=server_hostname or address[0])
+        except BaseException:
+            sock.close()
+            raise
+
+    def create_server(
+        address: Address,
+        *,
+        family: int = _stdlib.AF_INET,
+        backlog: int | None = None,
+        reuse_port: bool = False,
+        dualstack_ipv6: bool = False,
+        ssl: _ssl.SSLContext | None = None,
+    ) -> socket:
+        if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
+            raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__!r}")
+        sock = listen(
+            address,
+            family=family,
+            backlog=backlog,
+            reuse_port=reuse_port,
+            dualstack_ipv6=dualstack_ipv6,
+        )
+        if ssl is None:
+            return sock
+        listener: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
+            sock, server_side=True, do_handshake_on_connect=False, context=ssl
+        )
+        return listener
+
+    for made, real in ((create_connection, connect), (create_server, listen)):
+        made.__doc__, made.__qualname__ = f"{real.__doc__}\n\n{_WITH_SSL}", made.__name__
+    return {"create_connection": create_connection, "create_server": create_server}
+
+
+_WITH_SSL: Final = """With `ssl`, a context (or True for ``ssl.create_default_context()``, where one
+connects), TLS is started: as by `socket.start_tls` for `server_hostname` or else the host;
+on a connection that ``accept`` gives, by its first receive or send."""
