@@ -54,6 +54,7 @@ __all__ = [
     "fail_after",
     "is_late",
     "limited",
+    "limits",
     "loop_here",
     "run",
     "run_task",
@@ -274,6 +275,7 @@ class _Here(threading.local):
 _here: Final = _Here()
 # Set by fail_after.  Of the context, and so of a task, where several share a thread.
 _limit: Final[ContextVar[float | None]] = ContextVar("aiosock_sync.fail_after", default=None)
+limits: Final = set[object]()  # those that hold anywhere: mostly none, and then nobody need ask
 
 
 def _free_driver() -> _Driver:
@@ -385,10 +387,12 @@ def fail_after(seconds: float) -> Iterator[None]:
 @contextmanager
 def until(deadline: float | None) -> Iterator[None]:
     """Bound the calls inside the ``with`` by a deadline, as `fail_after` does."""
-    before = _limit.set(limited(deadline))
+    before, mark = _limit.set(limited(deadline)), object()
+    limits.add(mark)
     try:
         yield
     finally:
+        limits.discard(mark)
         _limit.reset(before)
 
 

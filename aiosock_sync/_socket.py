@@ -50,7 +50,7 @@ from aiosock._operations import (
 )
 from aiosock._readiness import Direction, Readiness, Stateful, adopting
 
-from ._driver import is_late, limited, loop_here, run, run_task, turn_once, until
+from ._driver import is_late, limited, limits, loop_here, run, run_task, turn_once, until
 
 if TYPE_CHECKING:
     import asyncio
@@ -213,7 +213,8 @@ class socket(_stdlib.socket):
         self, direction: Direction, asked: int, flags: Any, attempt: Callable[..., T], *args: Any
     ) -> T:
         """The attempt's result: at once, or when the engine has brought it about."""
-        self._be_in_time()
+        if limits:
+            self._be_in_time()
         if direction.instead is None:
             try:
                 return attempt(*args)
@@ -225,11 +226,16 @@ class socket(_stdlib.socket):
                 line.drained = line.watched
         return run(direction.complete(self._deadline(), asked, attempt, *args))
 
+    def _waits_for_ever(self) -> bool:
+        if self.gettimeout() is not None or (limits and limited(None) is not None):
+            return False
+        return self._blocks()
+
     def _may_wait(self, flags: Any) -> bool:
         """In blocking mode not on a descriptor that somebody else has made non-blocking."""
         timeout = self.gettimeout()
         if timeout is None:
-            return not has(flags, MSG_DONTWAIT) and self._blocks()
+            return not (flags and has(flags, MSG_DONTWAIT)) and self._blocks()
         return timeout > 0
 
     def _blocks(self) -> bool:
@@ -297,11 +303,10 @@ class socket(_stdlib.socket):
             return data
         reading, recv = self._reading, self._raw.recv
         line, asked = reading.line, bufsize if self._shows_all else 0
-        if asked and line.drained and line.watched and self._may_wait(0):
-            deadline = self._deadline()
+        if asked and line.drained and line.watched and self._waits_for_ever():
             # A conversation comes here each time, and has a third of its CPU time to save:
             # one turn of the loop is all there is to do, and no coroutine is needed for it.
-            if deadline is None and turn_once(line.loop) and reading.instead is None:
+            if turn_once(line.loop) and reading.instead is None:
                 try:
                     data = recv(bufsize, MSG_DONTWAIT)
                 except BlockingIOError:
@@ -309,7 +314,7 @@ class socket(_stdlib.socket):
                 else:
                     line.drained = line.remembers and 0 < len(data) < bufsize
                     return data
-            return run(reading.complete(deadline, asked, recv, bufsize, MSG_DONTWAIT))
+            return run(reading.complete(None, asked, recv, bufsize, MSG_DONTWAIT))
         return self._complete(reading, asked, 0, recv, bufsize, MSG_DONTWAIT)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -442,7 +447,7 @@ class socket(_stdlib.socket):
         self, flags: Any, send: Callable[..., int], data: ReadableBuffer, *args: Any
     ) -> int:
         sent = 0
-        if not self._sending.line.busy and not is_late():
+        if not (self._sending.line.busy or (limits and is_late())):
             try:
                 sent = send(data, *args)
             except BlockingIOError as error:
