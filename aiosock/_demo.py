@@ -1,11 +1,14 @@
 """The main job, shown: an echo server on a free loopback port, and real clients against it.
 
 Knows the public names of aiosock and aiosock_sync alone, and may be read as an example of
-them.
+them.  The step in TLS needs certificates, which trustme makes where it is installed.
 """
 
 import asyncio
+import importlib
+import importlib.util
 import os
+import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -133,6 +136,42 @@ def without_await(address: Address, trips: int = 2000, size: int = 1024) -> str:
     return f"sent and received {trips} x {size} bytes, {rate:,.0f} round trips/s"
 
 
+async def secured(address: Address, trips: int = 2000, size: int = 1024) -> str:
+    if importlib.util.find_spec("trustme") is None:
+        return "left out: trustme is not installed, which makes its certificate"
+    authority = importlib.import_module("trustme").CA()
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(address[0]).configure_cert(serving)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with aiosock.create_server((address[0], 0), ssl=serving) as listener:
+        handlers: set[asyncio.Task[None]] = set()
+        accepting = asyncio.create_task(accept_all(listener, handlers))
+        try:
+            return await one_secure_client(listener.getsockname(), trusting, trips, size)
+        finally:
+            accepting.cancel()
+            await asyncio.gather(accepting, *handlers, return_exceptions=True)
+
+
+async def one_secure_client(
+    address: Address, trusting: ssl.SSLContext, trips: int, size: int
+) -> str:
+    message, start = os.urandom(size), perf_counter()
+    async with aiosock.create_connection(address, ssl=trusting) as sock:
+        for _ in range(trips):
+            await sock.sendall(message)
+            echo = b""
+            while len(echo) < size and (data := await sock.recv(size - len(echo))):
+                echo += data
+            check(message, echo)
+        names = [name for _, name in sock.getpeercert()["subjectAltName"]]
+        check([address[0]], names)
+        version = sock.version()
+    rate = trips / (perf_counter() - start)
+    return f"{version}, sent and received {trips} x {size} bytes, {rate:,.0f} round trips/s"
+
+
 STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
     "async, one client": one_client,
     "async, a hundred clients": many_clients,
@@ -141,6 +180,7 @@ STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
     "async, a descriptor passed along": passed_file,
     "async, a timeout": patience,
     "sync, one client": one_blocking_client,
+    "async, TLS": secured,
 }
 
 

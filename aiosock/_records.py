@@ -52,6 +52,7 @@ T = TypeVar("T")
 
 SIZE: Final = 65536  # bytes taken from the kernel at once
 PLENTY: Final = 2**62  # more than any answer: so much is asked of a socket that is read to the end
+NOTHING: Final = memoryview(b"")
 PIECE: Final = 65536  # bytes encrypted before the kernel is asked whether it takes them
 
 
@@ -67,6 +68,7 @@ class Records:
         "_full",
         "_incoming",
         "_outgoing",
+        "_quietly",
         "_read",
         "_readiness",
         "_recv",
@@ -81,10 +83,11 @@ class Records:
     )
 
     def __init__(self, sock: Any, readiness: Readiness, flags: int) -> None:
-        self._recv, self._send, self._flags = sock.recv, sock.send, flags
+        self._recv, self._send = sock.recv, sock.send
+        self._flags, self._quietly = flags, flags | MSG_NOSIGNAL
         self._readiness = readiness
         self._incoming, self._outgoing = _ssl.MemoryBIO(), _ssl.MemoryBIO()
-        self.unsent = memoryview(b"")
+        self.unsent: bytes | memoryview = NOTHING  # encrypted, and the kernel had no room for it
         self.starved = False  # a writer waits until a reader has heard something
         self._full = False  # the kernel may have more than it gave
         self.more = True  # there may be something to read without an event
@@ -123,7 +126,8 @@ class Records:
             else:
                 self._incoming.write_eof()
             self._full = len(data) == SIZE
-        self.let_writers_look()
+        if self.starved:
+            self.let_writers_look()
 
     def fill_for_writer(self) -> None:
         """The same; what came beside that for which the writer waited is for a reader."""
@@ -137,9 +141,17 @@ class Records:
         """Have the kernel take what is encrypted."""
         with self.lock:
             while self.unsent or self._outgoing.pending:
-                unsent = self.unsent or memoryview(self._outgoing.read())
-                self.unsent = unsent
-                self.unsent = unsent[self._send(unsent, self._flags | MSG_NOSIGNAL) :]
+                self.unsent = unsent = memoryview(self.unsent or self._outgoing.read())
+                self.unsent = unsent[self._send(unsent, self._quietly) :]
+
+    def flush_for_reader(self) -> None:
+        """The same.  A peer who cannot be told anything any more may have said something."""
+        try:
+            self.flush()
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
 
     def flush_quietly(self) -> None:
         """As much as fits."""
@@ -167,20 +179,25 @@ class Records:
         with self.lock:
             if size < 1:
                 return read(size)  # nothing, or refused
-            if not self.more:  # a conversation: one receive brings one record
-                self.fill()
-                try:
-                    data = read(size)
-                except _ssl.SSLWantReadError:  # there was less than a record, or none of data
-                    self._finish_saying()
-                except _ssl.SSLError:
-                    self.flush_quietly()
-                    raise
-                else:
-                    self._note(len(data), size)
-                    return data
+            if not self.more:
+                return self._take_record(read, size)
             taken: bytes = self._take_with_care(read, size)
             return taken
+
+    def _take_record(self, read: Callable[..., bytes], size: int) -> bytes:
+        """In a conversation one receive brings one record."""
+        self.fill()
+        try:
+            data = read(size)
+        except _ssl.SSLWantReadError:  # there was less than a record, or none of data
+            self._finish_saying()
+            taken: bytes = self._take_with_care(read, size)
+            return taken
+        except _ssl.SSLError:
+            self.flush_quietly()
+            raise
+        self._note(len(data), size)
+        return data
 
     def take_into(self, buffer: Any, size: int) -> int:
         """The same, written to a buffer; how many bytes.  A size below 1 means all its room."""
@@ -231,7 +248,7 @@ class Records:
 
     def _finish_saying(self) -> None:
         try:
-            self.flush()
+            self.flush_for_reader()
         except BlockingIOError:
             if not self._readiness.writing.line.busy:
                 raise Stuck from None
@@ -264,7 +281,9 @@ class Records:
                 return size
             try:
                 given = self._write(data)
-                self.flush()
+                self.unsent = unsent = self._outgoing.read()  # as `flush`, and two calls less
+                sent = self._send(unsent, self._quietly)
+                self.unsent = memoryview(unsent)[sent:] if sent < len(unsent) else NOTHING
             except (BlockingIOError, _ssl.SSLWantReadError):
                 pass
             except OSError as error:

@@ -91,9 +91,10 @@ class Conversation:
     async def _flush_or_fill(self, deadline: float | None) -> None:
         """Await that something goes out or comes in: the peer may take nothing before we do."""
         if deadline == NOW:
+            self.records.flush()
             raise BlockingIOError
         ways = (
-            (self._readiness.writing, self.records.flush),
+            (self._readiness.writing, self.records.flush_for_reader),
             (self._readiness.reading, self.records.fill_for_writer),
         )
         turns = [asyncio.ensure_future(way.complete(deadline, 0, act)) for way, act in ways]
@@ -277,7 +278,10 @@ class SSLSocket(socket):
             return await super().send(data, flags)
         if flags:
             refuse_flags("send", self)
-        return await self._give(self._tls, data, self._timeout is None)
+        left = self._give_at_once(self._tls.records, data)
+        if left is None:
+            return nbytes(data)
+        return await self._give(self._tls, data, left, self._timeout is None)
 
     async def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Await until all of `data` is encrypted and sent; the timeout is for all of it."""
@@ -285,7 +289,9 @@ class SSLSocket(socket):
             return await super().sendall(data, flags)
         if flags:
             refuse_flags("sendall", self)
-        await self._give(self._tls, data, True)
+        left = self._give_at_once(self._tls.records, data)
+        if left is not None:
+            await self._give(self._tls, data, left, True)
         return None
 
     async def write(self, data: ReadableBuffer) -> int:
@@ -294,16 +300,27 @@ class SSLSocket(socket):
             raise ValueError("Write on closed or unwrapped SSL socket.")
         return await self.send(data)
 
-    async def _give(self, tls: Conversation, data: ReadableBuffer, whole: bool) -> int:
-        records, sending, size = tls.records, self._sending, nbytes(data)
-        left = size
-        if not sending.line.busy and sending.spent[0] < BUDGET:
-            left = records.give_at_once(data)
-            if not (left or records.unsent):  # nearly always that is all
-                sending.spent[0] += 1
-                return size
+    def _give_at_once(self, records: Records, data: ReadableBuffer) -> int | None:
+        """How much could not be encrypted at once; None, as nearly always, if all is gone."""
+        sending = self._sending
+        if sending.line.busy or sending.spent[0] >= BUDGET:
+            return nbytes(data)
+        left = records.give_at_once(data)
+        if left or records.unsent:
+            return left
+        sending.spent[0] += 1
+        return None
+
+    async def _give(self, tls: Conversation, data: ReadableBuffer, left: int, whole: bool) -> int:
+        """Encrypt and send what is left."""
         await self._shake(tls)
-        return await tls.say(self._deadline(), Giving(records, data, whole, size - left))
+        giving = Giving(tls.records, data, whole, nbytes(data) - left)
+        try:
+            return await tls.say(self._deadline(), giving)
+        except (TimeoutError, _ssl.SSLWantWriteError):
+            if whole or not giving.sent:
+                raise
+            return giving.sent  # on its way: a caller who sends it again would send it twice
 
     async def _shake(self, tls: Conversation) -> None:
         """The handshake, made by whoever comes first: a writer cannot leave it to a reader."""

@@ -77,12 +77,13 @@ class Conversation:
                 try:
                     return sock._run(attempt)
                 except Stuck:
-                    sock._complete(sock._reading, 0, 0, self.records.fill)
+                    sock._complete(sock._reading, 0, 0, self.records.fill_for_writer)
         except BlockingIOError as error:
             attempt.stopped(error)
             raise want_write(error) from None
         except BaseException as error:
             attempt.stopped(error)
+            self.records.let_readers_look()
             raise
 
 
@@ -191,7 +192,13 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
     def _give(self, tls: Conversation, data: ReadableBuffer, whole: bool) -> int:
         if not tls.records.shaken:
             tls.hear(tls.records.shake_hands)
-        return tls.say(Giving(tls.records, data, whole))
+        giving = Giving(tls.records, data, whole)
+        try:
+            return tls.say(giving)
+        except (TimeoutError, _ssl.SSLWantWriteError):
+            if whole or not giving.sent:
+                raise
+            return giving.sent  # on its way: a caller who sends it again would send it twice
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Encrypt and send data; how many bytes: in blocking mode all."""

@@ -28,12 +28,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosock
 
 SIZE = 65536
 Load = Callable[[int, int, int, float], float]
+T = TypeVar("T")
 
 
 # --- the servers: each prints its port, then echoes until it is killed ------------------
@@ -174,8 +175,8 @@ def announce(port: int) -> None:
 
 
 class Server:
-    def __init__(self, name: str) -> None:
-        command = [*on_core(0), sys.executable, __file__, "--serve", name]
+    def __init__(self, *words: str, program: str = __file__) -> None:
+        command = [*on_core(0), sys.executable, program, "--serve", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -185,13 +186,24 @@ class Server:
         self.process.communicate()
 
 
-def python_load(port: int, connections: int, size: int, seconds: float) -> float:
+def connected(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def python_load(
+    port: int,
+    connections: int,
+    size: int,
+    seconds: float,
+    connect: Callable[[int], socket.socket] = connected,
+) -> float:
     """What load.c does: round trips a second."""
     message, epoll, missing = b"x" * size, select.epoll(), {}
     socks = {}
     for _ in range(connections):
-        sock = socket.create_connection(("127.0.0.1", port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = connect(port)
         socks[sock.fileno()] = sock
         missing[sock.fileno()] = size
         epoll.register(sock.fileno(), select.EPOLLIN)
@@ -207,19 +219,21 @@ def python_load(port: int, connections: int, size: int, seconds: float) -> float
                 socks[fd].send(message)
     elapsed = now - start
     for fd, sock in socks.items():  # the last echoes are taken too: an unread one is a reset
-        sock.recv(missing[fd], socket.MSG_WAITALL)
+        while missing[fd] and (data := sock.recv(missing[fd])):
+            missing[fd] -= len(data)
         sock.close()
     epoll.close()
     return trips / elapsed
 
 
-def compiled_load(folder: str) -> Load | None:
+def compiled_load(folder: str, *flags: str) -> Load | None:
     """The load that load.c makes of it, if there is a compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         return None
     program = f"{folder}/load"
-    subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("load.c")], check=True)
+    source = Path(__file__).with_name("load.c")
+    subprocess.run([compiler, "-O2", "-o", program, source, *flags], check=True)
 
     def load(*args: float) -> float:
         command = [*on_core(1), program, *map(str, args)]
@@ -235,19 +249,21 @@ def on_core(number: int) -> list[str]:
     return ["taskset", "-c", str(number)]
 
 
-def measure(names: list[str], load: Load, options: argparse.Namespace) -> dict[str, list[float]]:
-    servers = {name: Server(name) for name in names}
-    rates: dict[str, list[float]] = {name: [] for name in names}
+def measure(
+    servers: dict[str, Server], take: Callable[[Server], T], rounds: int
+) -> dict[str, list[T]]:
+    """What `take` found of each server in each round; the servers are stopped."""
+    taken: dict[str, list[T]] = {name: [] for name in servers}
     try:
-        for turn in range(options.rounds + 1):
+        for turn in range(rounds + 1):
             for name, server in servers.items():
-                rate = load(server.port, options.connections, options.size, options.seconds)
+                found = take(server)
                 if turn:  # the first round warms up
-                    rates[name].append(rate)
+                    taken[name].append(found)
     finally:
         for server in servers.values():
             server.stop()
-    return rates
+    return taken
 
 
 def ratios(rates: dict[str, list[float]]) -> list[tuple[str, str, float, float, float]]:
@@ -259,6 +275,13 @@ def ratios(rates: dict[str, list[float]]) -> list[tuple[str, str, float, float, 
             low, middle, high = quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
             rows.append((ours, peer, middle, low, high))
     return rows
+
+
+def report(rates: dict[str, list[float]], unit: str) -> None:
+    for name, values in rates.items():
+        print(f"  {name:22} {median(values):10,.0f} {unit}")
+    for ours, peer, middle, low, high in ratios(rates):
+        print(f"  {ours:18} / {peer:20} {middle:5.2f} x   ({low:.2f} to {high:.2f})")
 
 
 def main() -> None:
@@ -278,17 +301,19 @@ def main() -> None:
     names = [n for n in SERVERS if installed(n) and any(part in n for part in wanted)]
     with tempfile.TemporaryDirectory() as folder:
         compiled = None if options.python_load else compiled_load(folder)
-        rates = measure(names, compiled or python_load, options)
+        load = compiled or python_load
+        rates = measure(
+            {name: Server(name) for name in names},
+            lambda server: load(server.port, options.connections, options.size, options.seconds),
+            options.rounds,
+        )
     if options.json:
         print(json.dumps({"python": platform.python_version(), "rates": rates}))
         return None
     load_of = f"{options.connections} connections, {options.size} bytes"
     by = "C" if compiled else "Python"
     print(f"Python {platform.python_version()}, {load_of} from {by}, {options.rounds} rounds")
-    for name, values in rates.items():
-        print(f"  {name:22} {median(values):10,.0f} round trips/s")
-    for ours, peer, middle, low, high in ratios(rates):
-        print(f"  {ours:18} / {peer:20} {middle:5.2f} x   ({low:.2f} to {high:.2f})")
+    report(rates, "round trips/s")
     return None
 
 

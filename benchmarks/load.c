@@ -1,6 +1,7 @@
 /* Echo load: sends a message on each connection, waits for the whole echo, sends again.
 
        cc -O2 -o load load.c && ./load PORT CONNECTIONS SIZE SECONDS
+       cc -O2 -o load load.c -DTLS -lssl -lcrypto      the same over TLS, nothing verified
 
    Prints round trips a second.  A bare epoll loop, so that the server is what is measured. */
 
@@ -34,6 +35,41 @@ static int connected(int port)
     return fd;
 }
 
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+static SSL *secured(int fd)
+{
+    static SSL_CTX *context;
+    if (!context) {
+        context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_read_ahead(context, 1); /* one system call for a record, not two */
+    }
+    SSL *ssl = SSL_new(context);
+    SSL_set_fd(ssl, fd);
+    if (SSL_connect(ssl) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+    return ssl;
+}
+
+#define CONNECTION SSL *
+#define open_connection(fd) secured(fd)
+#define take(c, buffer, size) SSL_read(c, buffer, size)
+#define give(c, buffer, size) SSL_write(c, buffer, size)
+#define has_more(c) SSL_has_pending(c) /* what was read ahead, of which epoll knows nothing */
+#define close_connection(c) (SSL_shutdown(c), close(SSL_get_fd(c)))
+#else
+#define CONNECTION int
+#define open_connection(fd) (fd)
+#define take(c, buffer, size) recv(c, buffer, size, 0)
+#define give(c, buffer, size) send(c, buffer, size, 0)
+#define has_more(c) 0
+#define close_connection(c) close(c)
+#endif
+
 int main(int count, char **words)
 {
     if (count != 5) {
@@ -43,39 +79,45 @@ int main(int count, char **words)
     int port = atoi(words[1]), connections = atoi(words[2]), size = atoi(words[3]);
     double seconds = atof(words[4]), start, time;
     char *message = calloc(1, size), *buffer = malloc(size);
-    int *fds = malloc(connections * sizeof *fds), *missing = malloc(connections * sizeof *missing);
-    int queue = epoll_create1(0);
+    int *missing = malloc(connections * sizeof *missing), queue = epoll_create1(0), got;
+    CONNECTION *all = malloc(connections * sizeof *all);
     long trips = 0;
 
     for (int i = 0; i < connections; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
-        fds[i] = connected(port);
+        int fd = connected(port);
+        all[i] = open_connection(fd);
         missing[i] = size;
-        epoll_ctl(queue, EPOLL_CTL_ADD, fds[i], &event);
+        epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event);
     }
     start = now();
     for (int i = 0; i < connections; i++)
-        send(fds[i], message, size, 0);
+        give(all[i], message, size);
     while ((time = now()) < start + seconds) {
         struct epoll_event events[64];
         int ready = epoll_wait(queue, events, 64, 1000);
         for (int e = 0; e < ready; e++) {
-            int i = events[e].data.u32, got = recv(fds[i], buffer, missing[i], 0);
-            if (got <= 0) {
-                perror("recv");
-                return 1;
-            }
-            if (missing[i] -= got)
+            int i = events[e].data.u32;
+            do {
+                got = take(all[i], buffer, missing[i]);
+                if (got <= 0) {
+                    perror("recv");
+                    return 1;
+                }
+                missing[i] -= got;
+            } while (missing[i] && has_more(all[i]));
+            if (missing[i])
                 continue;
             missing[i] = size;
             trips++;
-            send(fds[i], message, size, 0);
+            give(all[i], message, size);
         }
     }
     printf("%f\n", trips / (time - start));
     for (int i = 0; i < connections; i++) { /* the last echoes too: an unread one is a reset */
-        recv(fds[i], buffer, missing[i], MSG_WAITALL);
-        close(fds[i]);
+        while (missing[i] && (got = take(all[i], buffer, missing[i])) > 0)
+            missing[i] -= got;
+        close_connection(all[i]);
     }
     return 0;
 }

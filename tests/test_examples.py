@@ -4,9 +4,10 @@ Every server talks to every client of ours, to the stdlib's socket and, where it
 installed, to netcat; it runs as a process of its own, on a free port, and must have
 nothing to say on stderr.  The echo server also has to stand what clients do to servers; the
 async one is run on uvloop and, with uvloop hidden, on asyncio's loop; the blocking one has
-a thread for each client.
+a thread for each client.  Those that speak TLS meet each other, the stdlib's ssl and
+OpenSSL's own client, with certificates of an authority that lives as long as the run.
 
-The document's four programs differ from its text in what Python 3 and `await` ask for (on
+The document's five programs differ from its text in what Python 3 and `await` ask for (on
 the blocking face in what Python 3 asks for), in the host, which is this machine unless the
 command line says otherwise, and in closing the listening socket, about which today's
 Python warns.
@@ -20,6 +21,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +52,10 @@ CLIENTS = {
     **dict.fromkeys(ECHO_CLIENTS, "Hello, world\n"),
     **dict.fromkeys(MANUALS_CLIENTS, "Received b'Hello, world'\n"),
 }
+TLS_SERVERS = ["tls_echo_server.py"]
+TLS_CLIENTS = ["tls_echo_client.py", *(face.format("ssl_client") for face in FACES)]
+PLACED = [*SERVERS, *CLIENTS, *TLS_SERVERS, *TLS_CLIENTS]  # who take a host and a port
+WHOLE = ["one_codebase.py", "starttls.py"]  # both sides in one program
 
 
 def meetings(servers: list[str], clients: list[str]) -> list[tuple[str, str]]:
@@ -224,6 +231,74 @@ def written(host: str) -> str:
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, packed)
 
 
+# --- certificates -------------------------------------------------------------------
+
+
+class Authority:
+    """One that signs certificates, and the files that a program takes them from."""
+
+    def __init__(self, folder: Path) -> None:
+        trustme = pytest.importorskip("trustme")
+        self._folder, self._ca = folder, trustme.CA()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+        self.certificate = self.issue("localhost", "127.0.0.1", common_name="localhost")
+
+    def issue(self, *names: str, **fields: Any) -> Path:
+        file = self._folder / f"{len(list(self._folder.iterdir()))}.pem"
+        self._ca.issue_cert(*names, **fields).private_key_and_cert_chain_pem.write_to_path(file)
+        return file
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+def serving(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def secured(sock: socket.socket, authority: Authority) -> ssl.SSLSocket:
+    """The stdlib's TLS on a client's socket, which it takes over."""
+    context = ssl.create_default_context(cafile=authority.file)
+    return context.wrap_socket(sock, server_hostname="localhost")
+
+
+@contextmanager
+def tls_echo_server(
+    authority: Authority, first: str = "", certificate: Path | None = None
+) -> Iterator[tuple[Program, Address]]:
+    """The echo server over TLS and its address; serves to the end, stops without complaint."""
+    file = certificate or authority.certificate
+    with running(TLS_SERVERS[0], "127.0.0.1", 0, "--certificate", file, first=first) as program:
+        yield program, program.address()
+        if certificate is None:
+            with secured(client(program.address()), authority) as sock:
+                assert echo_of(b"still here?", sock) == b"still here?"
+        code, _, complaint = program.interrupt()
+        assert (code, complaint) == (0, "")
+
+
+@contextmanager
+def a_server(serve: Callable[[socket.socket], object]) -> Iterator[Address]:
+    """Serves one client, with the stdlib's sockets; what goes wrong there comes out here."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        listener.settimeout(PATIENCE)
+
+        def accept() -> None:
+            conn, _ = listener.accept()
+            with conn:
+                conn.settimeout(PATIENCE)
+                serve(conn)
+
+        served = pool.submit(accept)
+        yield listener.getsockname()
+        served.result()
+
+
 # --- clients ------------------------------------------------------------------------
 
 
@@ -278,24 +353,24 @@ def netcat() -> str:
 
 
 def test_every_example_is_among_those_that_are_run_here() -> None:
-    assert [file.name for file in FILES] == sorted([*SERVERS, *CLIENTS, "one_codebase.py"])
+    assert [file.name for file in FILES] == sorted([*PLACED, *WHOLE])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_an_example_says_what_it_shows_and_how_to_run_it(file: Path) -> None:
     told = ast.get_docstring(ast.parse(file.read_text())) or ""
-    arguments = "" if file.name == "one_codebase.py" else " [host] [port]"
+    arguments = " [host] [port]" if file.name in PLACED else ""
     assert f"\n    python examples/{file.name}{arguments}" in told
 
 
-@pytest.mark.parametrize("name", [name for name in [*SERVERS, *CLIENTS] if "_sync" not in name])
+@pytest.mark.parametrize("name", [name for name in PLACED if "_sync" not in name])
 def test_an_async_example_has_an_async_main(name: str) -> None:
     text = (ROOT / "examples" / name).read_text()
     assert "async def main() -> None:\n" in text
     assert text.endswith("    aiosock.run(main())\n")
 
 
-@pytest.mark.parametrize("name", [name for name in [*SERVERS, *CLIENTS] if "_sync" in name])
+@pytest.mark.parametrize("name", [name for name in PLACED if "_sync" in name])
 def test_a_blocking_example_needs_another_import_alone(name: str) -> None:
     tree = ast.parse((ROOT / "examples" / name).read_text())
     imports = {ast.unparse(node) for node in tree.body if isinstance(node, ast.Import)}
@@ -325,6 +400,16 @@ def test_a_server_serves_this_machine_alone_unless_told_otherwise(server: str) -
         pytest.skip("port 50007 is in use on this machine")
     with running(server) as program:
         assert program.address() in [("127.0.0.1", 50007), ("::1", 50007)]
+
+
+@pytest.mark.parametrize("command", [TLS_SERVERS, ["starttls.py", "server"]], ids=" ".join)
+def test_a_tls_server_serves_this_machine_alone_unless_told_otherwise(
+    command: list[str], authority: Authority
+) -> None:
+    if not can_listen(socket.AF_INET, ("127.0.0.1", 50007)):
+        pytest.skip("port 50007 is in use on this machine")
+    with running(*command, "--certificate", authority.certificate) as program:
+        assert program.address() == ("127.0.0.1", 50007)
 
 
 @needs_ipv6
@@ -506,3 +591,293 @@ def test_the_echo_client_stops_at_ctrl_c_while_it_sends_and_receives(name: str) 
 def test_one_codebase_serves_both_worlds(loop: str) -> None:
     told = "async: colour is deep blue\nblocking: shape is round\nblocking: size timed out\n"
     assert run("one_codebase.py", first=loop) == (0, told, "")
+
+
+# --- the echo server over TLS -------------------------------------------------------
+
+
+@on_each_loop
+def test_the_tls_echo_server_serves_our_client(loop: str, authority: Authority) -> None:
+    trust = ["--ca", authority.file]
+    with tls_echo_server(authority, loop) as (_, (host, port)):
+        told = (0, "Hello, world\n", "")
+        assert run("tls_echo_client.py", host, port, *trust, first=loop) == told
+        for message in ("", "na\xefve \u2603", "x" * 100_000):
+            told = (0, message + "\n", "")
+            assert run("tls_echo_client.py", "localhost", port, message, *trust) == told
+
+
+@on_each_loop
+def test_the_tls_echo_server_serves_the_stdlibs_clients(loop: str, authority: Authority) -> None:
+    message = os.urandom(100_000)
+    with tls_echo_server(authority, loop) as (_, address), ExitStack() as stack:
+        plain = [client(address) for _ in range(20)]
+        socks = [stack.enter_context(secured(sock, authority)) for sock in plain]
+        for sock in reversed(socks):
+            assert echo_of(message, sock) == message
+
+
+@on_each_loop
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_the_tls_echo_server_serves_openssls_client(
+    loop: str, version: str, authority: Authority
+) -> None:
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("the program openssl is not installed")
+    with tls_echo_server(authority, loop) as (_, (host, port)):
+        trust = ["-CAfile", str(authority.file), "-verify_hostname", "localhost"]
+        command = [openssl, "s_client", "-connect", f"{host}:{port}", version, "-quiet"]
+        with subprocess.Popen(
+            [*command, "-verify_return_error", *trust, "-no_ign_eof"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"from openssl\n")
+            process.stdin.flush()
+            assert select.select([process.stdout], [], [], PATIENCE)[0], "it says nothing"
+            assert process.stdout.readline() == b"from openssl\n"
+            told, complaint = process.communicate(timeout=PATIENCE)
+            assert (told, process.returncode) == (b"", 0), complaint
+
+
+@on_each_loop
+def test_the_tls_echo_server_outlives_who_speaks_no_tls(loop: str, authority: Authority) -> None:
+    with tls_echo_server(authority, loop) as (program, address):
+        for _ in range(3):
+            with client(address) as sock, suppress(ConnectionResetError):
+                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                received(sock)
+    assert len(re.findall(r"is gone: \[SSL: HTTP_REQUEST\]", program.printed)) == 3
+
+
+@on_each_loop
+def test_the_tls_echo_server_waits_for_no_silent_client(loop: str, authority: Authority) -> None:
+    with tls_echo_server(authority, loop) as (program, address), ExitStack() as stack:
+        silent = [stack.enter_context(client(address)) for _ in range(10)]
+        with secured(client(address), authority) as sock:
+            assert echo_of(b"hello", sock) == b"hello"
+        assert select.select(silent, [], [], 0)[0] == []
+    assert "timed out" not in program.printed
+
+
+@on_each_loop
+def test_the_tls_echo_server_lets_a_silent_client_go(loop: str, authority: Authority) -> None:
+    hasty = """
+import aiosock
+aiosock.SSLSocket.settimeout = lambda s, t: super(aiosock.SSLSocket, s).settimeout(t and t / 50)
+"""
+    with (
+        tls_echo_server(authority, loop + hasty) as (program, address),
+        client(address) as silent,
+        secured(client(address), authority) as sock,
+    ):
+        assert received(silent) == b""
+        assert echo_of(b"hello", sock) == b"hello"  # whom no timeout bounds any more
+    assert program.printed.count("is gone: timed out\n") == 1
+
+
+@on_each_loop
+def test_the_tls_echo_server_survives_clients_that_reset(loop: str, authority: Authority) -> None:
+    with (
+        tls_echo_server(authority, loop) as (program, address),
+        secured(client(address), authority) as witness,
+    ):
+        assert echo_of(b"hello", witness) == b"hello"
+        alone = program.descriptors()
+        for _ in range(10):
+            reset(client(address))
+            midway = client(address)
+            midway.sendall(b"\x16\x03\x01\x02\x00\x01")  # a hello begins
+            reset(midway)
+        talker, flooder = (secured(client(address), authority) for _ in range(2))
+        assert echo_of(b"some", talker) == b"some"
+        send_unread(flooder)
+        reset(talker)
+        reset(flooder)
+        assert echo_of(b"me too?", witness) == b"me too?"
+        wait_for(lambda: program.descriptors() <= alone)
+    assert program.printed.count("is gone: [Errno 104] Connection reset by peer\n") == 22
+
+
+@on_each_loop
+def test_the_tls_echo_server_tells_of_a_cut_connection(loop: str, authority: Authority) -> None:
+    with (
+        tls_echo_server(authority, loop) as (program, address),
+        secured(client(address), authority) as sock,
+    ):
+        assert echo_of(b"hello", sock) == b"hello"  # and the stdlib's close says nothing
+    assert program.printed.count("EOF occurred in violation of protocol") >= 1
+
+
+@on_each_loop
+def test_the_tls_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(
+    loop: str, authority: Authority
+) -> None:
+    arguments = ["127.0.0.1", 0, "--certificate", authority.certificate]
+    with running(TLS_SERVERS[0], *arguments, first=loop) as program:
+        address = program.address()
+        with (
+            client(address) as silent,
+            secured(client(address), authority) as served,
+            secured(client(address), authority) as flooder,
+        ):
+            assert echo_of(b"hello", served) == b"hello"
+            send_unread(flooder)
+            assert program.interrupt() == (0, f"listening on {address}\n", "")
+            assert received(silent) == received(served) == b""
+
+
+# --- whom the clients trust ---------------------------------------------------------
+
+
+def test_the_tls_echo_client_refuses_another_host(authority: Authority) -> None:
+    other = authority.issue("other.example")
+    with tls_echo_server(authority, certificate=other) as (program, (_, port)):
+        code, printed, complaint = run(
+            "tls_echo_client.py", "localhost", port, "secret", "--ca", authority.file
+        )
+        assert (code, printed) == (1, "")
+        assert complaint.startswith("localhost is not to be trusted: Hostname mismatch, ")
+        assert complaint.count("\n") == 1
+    assert "secret" not in program.printed
+
+
+def test_the_tls_echo_client_refuses_an_unknown_authority(authority: Authority) -> None:
+    with tls_echo_server(authority) as (program, (_, port)):
+        told = "localhost is not to be trusted: unable to get local issuer certificate\n"
+        assert run("tls_echo_client.py", "localhost", port) == (1, "", told)
+    assert "unknown ca" in program.printed
+
+
+def test_the_tls_echo_client_fails_where_the_server_is_cut_off(authority: Authority) -> None:
+    def cut(conn: socket.socket) -> None:
+        with serving(authority.certificate).wrap_socket(conn, server_side=True) as tls:
+            assert tls.recv(100) == b"Hello, world"
+            tls.sendall(b"Hello")
+
+    with a_server(cut) as (_, port):
+        code, printed, complaint = run(
+            "tls_echo_client.py", "localhost", port, "--ca", authority.file
+        )
+    assert (code, printed) == (1, "")
+    assert "\nssl.SSLEOFError: " in complaint
+
+
+# --- TLS in the midst of a conversation ---------------------------------------------
+
+
+@contextmanager
+def starttls_server(authority: Authority, loop: str = "") -> Iterator[tuple[Program, Address]]:
+    arguments = ["server", "127.0.0.1", 0, "--certificate", authority.certificate]
+    with running("starttls.py", *arguments, first=loop) as program:
+        yield program, program.address()
+        code, _, complaint = program.interrupt()
+        assert (code, complaint) == (0, "")
+
+
+def ask(line: bytes, sock: socket.socket) -> bytes:
+    """The line that comes back, and all that comes with it."""
+    sock.sendall(line + b"\n")
+    answer = b""
+    while not answer.endswith(b"\n") and (data := sock.recv(4096)):
+        answer += data
+    return answer
+
+
+@on_each_loop
+def test_starttls_turns_to_tls_and_back(loop: str, authority: Authority) -> None:
+    with starttls_server(authority, loop) as (program, (_, port)):
+        for _ in range(3):
+            told = "HELLO in plain\nHELLO in TLSv1.3\nGOODBYE in plain\n"
+            arguments = ["client", "localhost", port, "--ca", authority.file]
+            assert run("starttls.py", *arguments, first=loop) == (0, told, "")
+    assert "is gone" not in program.printed
+
+
+@on_each_loop
+def test_starttls_serves_the_stdlibs_client(loop: str, authority: Authority) -> None:
+    with starttls_server(authority, loop) as (_, address), ExitStack() as stack:
+        sock = stack.enter_context(client(address))
+        for _ in range(2):  # as often as one likes
+            assert ask(b"HELLO", sock) == b"HELLO in plain\n"
+            assert ask(b"STOPTLS", sock) == b"PARDON?\n"
+            assert ask(b"STARTTLS", sock) == b"GO AHEAD\n"
+            tls = stack.enter_context(secured(sock, authority))
+            assert ask(b"HELLO", tls) == b"HELLO in TLSv1.3\n"
+            assert ask(b"STARTTLS", tls) == b"PARDON?\n"
+            assert ask(b"STOPTLS", tls) == b"AS YOU LIKE\n"
+            sock = tls.unwrap()
+        assert ask(b"BYE", sock) == b"GOODBYE in plain\n"
+        assert received(sock) == b""
+
+
+def test_starttls_takes_nothing_that_came_in_plain(authority: Authority) -> None:
+    with starttls_server(authority) as (program, address):
+        with client(address) as sock, suppress(ConnectionResetError):
+            assert ask(b"STARTTLS\nHELLO", sock) in (b"", b"GO AHEAD\n")
+            assert received(sock) == b""
+        with client(address) as sock, suppress(ConnectionResetError):
+            assert ask(b"STARTTLS", sock) == b"GO AHEAD\n"
+            assert not ask(b"HELLO", sock).startswith(b"HELLO")
+        with client(address) as sock:
+            assert ask(b"HELLO", sock) == b"HELLO in plain\n"
+    assert "something came in plain where TLS should begin\n" in program.printed
+    assert "is gone: [SSL: " in program.printed
+
+
+def test_starttls_goes_on_in_tls_or_not_at_all() -> None:
+    def without_tls(conn: socket.socket) -> None:
+        for line in conn.makefile("rb"):
+            conn.sendall(b"HELLO in plain\n" if line == b"HELLO\n" else b"PARDON?\n")
+
+    with a_server(without_tls) as (_, port):
+        told = (1, "HELLO in plain\n", "the server does not speak TLS\n")
+        assert run("starttls.py", "client", "localhost", port) == told
+
+
+def test_starttls_refuses_who_is_not_to_be_trusted(authority: Authority) -> None:
+    with starttls_server(authority) as (_, (_, port)):
+        code, printed, complaint = run("starttls.py", "client", "localhost", port)
+        assert (code, printed) == (1, "HELLO in plain\n")
+        assert complaint.startswith("localhost is not to be trusted: unable to get local issuer")
+
+
+# --- the manual's SSL client --------------------------------------------------------
+
+
+def distinguished_names(certificate: Path) -> list[str]:
+    """The subject's and the issuer's, as the manual writes them."""
+    x509 = pytest.importorskip("cryptography.x509")
+    shown = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return [
+        "".join(f"/{part.rfc4514_attribute_name}={part.value}" for part in name)
+        for name in (shown.subject, shown.issuer)
+    ]
+
+
+@pytest.mark.parametrize("face", FACES)
+@on_each_loop
+def test_the_manuals_ssl_client_prints_whom_the_certificate_names(
+    face: str, loop: str, authority: Authority
+) -> None:
+    asked = []
+
+    def answer(conn: socket.socket) -> None:
+        with serving(authority.certificate).wrap_socket(conn, server_side=True) as tls:
+            asked.append(tls.recv(1000))
+            tls.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(100_000))
+
+    with a_server(answer) as (_, port):
+        warned = f"{loop}\nimport warnings; warnings.simplefilter('always', UserWarning)"
+        code, printed, complaint = run(face.format("ssl_client"), "localhost", port, first=warned)
+    assert (code, printed.splitlines()) == (
+        0,
+        [repr(name) for name in distinguished_names(authority.certificate)],
+    )
+    assert "/CN=localhost'\n" in printed
+    assert asked == [b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"]
+    assert "InsecureWarning: ssl() verifies no certificate" in complaint
+    assert complaint.count("\n") == 2  # that, and the line it is about

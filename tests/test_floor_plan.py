@@ -40,6 +40,7 @@ WOULD_BLOCK = {
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
     "aiosock._records.Records.fill": "the ssl object is to hear of an empty kernel in its own word",
+    "aiosock._records.Records.flush_for_reader": "any other error is left for the next read",
     "aiosock._records.Records._finish_saying": "the other direction is asked first who writes",
     "aiosock._records.Records.give_at_once": "the rest of a message is sent by an object that "
     "keeps count",
@@ -52,7 +53,10 @@ WOULD_BLOCK = {
     "aiosock_sync._socket.socket._send_whole": "likewise, and no object that keeps count",
 }
 
-HIDDEN_IMPORTS = {"aiosock._run.fastest_loop": "uvloop is imported when a loop is made"}
+HIDDEN_IMPORTS = {
+    "aiosock._run.fastest_loop": "uvloop is imported when a loop is made",
+    "aiosock._demo.secured": "trustme is for the one step that needs it, where it is installed",
+}
 IMPORTERS = ("__import__", "import_module", "importlib.import_module")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

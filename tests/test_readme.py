@@ -1,8 +1,10 @@
 """The README and the demo: every example runs and prints what stands beneath it."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,44 @@ PROGRAM = re.compile(r"```python\n(?P<code>.*?)```\s+```text\n(?P<printed>.*?)``
 PROGRAMS = [(match["code"], match["printed"]) for match in PROGRAM.finditer(README)]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+TLS_SERVER = 8443  # the port of the server that the README's example in TLS talks to
+WITHOUT_TRUSTME = "import sys; sys.modules['trustme'] = None; sys.argv[1:] = ['demo']"
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def tls_echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The example server's port, and the file of the authority that has to be trusted."""
+    trustme = pytest.importorskip("trustme")
+    folder, authority = tmp_path_factory.mktemp("certificates"), trustme.CA()
+    shown, trusted = folder / "server.pem", folder / "ca.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(shown)
+    authority.cert_pem.write_to_path(trusted)
+    program = str(ROOT / "examples" / "tls_echo_server.py")
+    with subprocess.Popen(
+        [sys.executable, program, "127.0.0.1", "0", "--certificate", str(shown)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            told = re.fullmatch(r"listening on \('127.0.0.1', (\d+)\)\n", process.stdout.readline())
+            assert told
+            yield told[1], str(trusted)
+        finally:
+            process.terminate()
 
 
 def test_every_example_has_its_output_beneath_it() -> None:
@@ -23,9 +60,21 @@ def test_every_example_has_its_output_beneath_it() -> None:
 
 
 @pytest.mark.parametrize(("code", "printed"), PROGRAMS)
-def test_an_example_prints_what_is_written_beneath_it(code: str, printed: str) -> None:
-    done = run("-c", code)
+def test_an_example_prints_what_is_written_beneath_it(
+    code: str, printed: str, tls_echo_server: tuple[str, str]
+) -> None:
+    port, trusted = tls_echo_server
+    done = run("-c", code.replace(str(TLS_SERVER), port), SSL_CERT_FILE=trusted)
     assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
+
+
+def test_the_readme_shows_tls_in_six_lines() -> None:
+    (code,) = (code for code, _ in PROGRAMS if str(TLS_SERVER) in code)
+    assert len([line for line in code.splitlines() if line]) == 6
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 250
 
 
 def test_the_first_screen_has_two_commands_that_need_nothing_but_python() -> None:
@@ -42,12 +91,21 @@ def test_the_name_on_the_index_is_never_recommended() -> None:
 
 
 def test_the_demo_tells_each_step_and_ends() -> None:
+    pytest.importorskip("trustme")
     done = run("-m", "aiosock", "demo")
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
     assert lines[0].startswith("echo server at 127.0.0.1:")
     assert lines[-1] == "closed; every byte came back"
-    assert len([line for line in lines if "sent and received" in line]) >= 6
+    assert len([line for line in lines if "sent and received" in line]) >= 8
+    assert re.search(r"\n  async, TLS +TLSv1.3, sent and received .* round trips/s", done.stdout)
+
+
+def test_the_demo_says_that_trustme_is_missing_and_goes_on() -> None:
+    done = run("-c", f"{WITHOUT_TRUSTME}\nfrom aiosock.__main__ import main; main()")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "left out: trustme is not installed" in done.stdout
+    assert done.stdout.endswith("\nclosed; every byte came back\n")
 
 
 def test_the_command_line_says_what_it_takes() -> None:

@@ -39,6 +39,7 @@ KEPT: Final = {
     "concurrent",
     *FOUNDATION,
 }
+SECURED: Final = ("test.test_ssl",)  # about our SSLSocket: see put_in_ssl
 NETWORKED: Final = ("test.test_timeout", "test.test_socketserver")  # so they say: see local_hosts
 PR_SET_PDEATHSIG: Final = 1
 
@@ -48,14 +49,29 @@ STARTED, PASSED, SKIPPED, FAILED, ENDED = "started", "passed", "skipped", "faile
 # --- another module in the place of socket ------------------------------------------
 
 
-def put_in_place(face: str) -> None:
+def put_in_place(face: str, secured: bool) -> None:
     for name in FOUNDATION:
         with suppress(ModuleNotFoundError):  # uvloop is not everywhere
             importlib.import_module(name)
     ours = importlib.import_module(face)
+    if secured:
+        put_in_ssl(ours)
     for name in clients_of_stdlib():
         forget(name)
     sys.modules["socket"] = ours
+
+
+def put_in_ssl(ours: ModuleType) -> None:
+    """Keep `ssl`, which is no client any more then: its contexts make our SSLSocket.
+
+    Its own SSLSocket stays, since ours is a subclass of it, and its methods name it in super().
+
+    Other suites forget `ssl` as they do any client: with ftplib, poplib, smtplib and http.client
+    it is the stdlib's SSLSocket that is tested on top of our socket, which must work as well.
+    """
+    ssl = importlib.import_module("ssl")
+    vars(ssl).update(_socket=ours, socket=ours.socket, create_connection=ours.create_connection)
+    ssl.SSLContext.sslsocket_class = ours.SSLSocket
 
 
 def clients_of_stdlib() -> list[str]:
@@ -130,6 +146,7 @@ class Recorder(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802  # unittest's name
         super().stopTest(test)
+        self.write_fixtures()
         wrong = bool(self.failures or self.errors or self.unexpectedSuccesses)
         said = [text for _, text in (*self.failures, *self.errors, *self.skipped)]
         outcome = FAILED if wrong else SKIPPED if self.skipped else PASSED
@@ -138,10 +155,12 @@ class Recorder(unittest.TestResult):
         limit_time(self._limit)
 
     def write_fixtures(self) -> None:
-        """What went wrong outside of tests, as setUpClass does: their names are their ids."""
-        for fixture, text in self.errors:
-            self._write(fixture.id(), FAILED, text)
-        self._clear()
+        """What befell what is no test, as setUpClass is none: its name is its id."""
+        for status, kept in (FAILED, self.errors), (SKIPPED, self.skipped):
+            for fixture, text in kept:
+                if not isinstance(fixture, unittest.TestCase):
+                    self._write(fixture.id(), status, text)
+            kept[:] = [(test, text) for test, text in kept if isinstance(test, unittest.TestCase)]
 
     def end(self) -> None:
         self.write_fixtures()
@@ -179,8 +198,15 @@ def wanted(job: dict[str, Any], module: ModuleType) -> Iterator[unittest.TestCas
         name = short(test.id())
         if name in job["done"] or name.startswith(tuple(job["excluded"])):
             continue
-        if job["only"] is None or name in job["only"]:
+        if job["only"] is None or is_named(test, job["only"]):
             yield test
+
+
+def is_named(test: unittest.TestCase, names: list[str]) -> bool:
+    """A fixture, as ``tearDownClass (test.test_ssl.A)``, names every test that it is for."""
+    module, kind = type(test).__module__, type(test).__qualname__
+    around = f"({module})", f"({module}.{kind})"
+    return short(test.id()) in names or any(name.endswith(around) for name in names)
 
 
 # --- the process ---------------------------------------------------------------------
@@ -197,7 +223,7 @@ def settle(limit: float) -> None:
 
 def suite_on_face(name: str, face: str) -> ModuleType:
     if face != "socket":
-        put_in_place(face)
+        put_in_place(face, name in SECURED)
     support = importlib.import_module("test.support")
     support.verbose, support.use_resources = 0, ["walltime"]  # type: ignore[attr-defined]  # it has them
     if name in NETWORKED:

@@ -1,0 +1,247 @@
+"""TLS on the blocking face: what is our own beside the stdlib's SSLSocket.
+
+All that the stdlib's class does is shown by CPython's own test_ssl, in the conformance run,
+and what both faces share by test_tls.  Here: `start_tls` and the makers, `fail_after`, a
+close by another thread, ``bytes_sent``, and the manual's ssl().
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from faces import LIMIT
+from secured import HOST, authority, serving, trusting
+
+import aiosock_sync
+from aiosock_sync import SSLSocket
+
+HELLO = b"hello"
+BULK = bytes(range(256)) * 4000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def authority_first() -> None:
+    """One for all threads, made before they ask."""
+    authority()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def beside(call: Callable[[], Any]) -> Callable[[], Any]:
+    """A call made by another thread; its outcome, once it is there."""
+    outcomes: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcomes.append(call())
+        except Exception as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def ended() -> Any:
+        thread.join(LIMIT)
+        assert not thread.is_alive(), "it hangs"
+        return outcomes[0]
+
+    return ended
+
+
+def plain_pair(stack: ExitStack) -> tuple[aiosock_sync.socket, aiosock_sync.socket]:
+    with aiosock_sync.create_server(("127.0.0.1", 0)) as listener:
+        one = stack.enter_context(aiosock_sync.create_connection(listener.getsockname()))
+        return one, stack.enter_context(listener.accept()[0])
+
+
+def pair(stack: ExitStack) -> tuple[SSLSocket, SSLSocket]:
+    """A client and a server."""
+    one, other = plain_pair(stack)
+    serve = beside(lambda: other.start_tls(serving(), server_side=True))
+    client = stack.enter_context(one.start_tls(trusting(), server_hostname=HOST))
+    return client, stack.enter_context(serve())
+
+
+def test_a_secure_socket_is_a_socket_of_ours_and_of_ssls(stack: ExitStack) -> None:
+    one, other = pair(stack)
+    assert isinstance(one, aiosock_sync.socket)
+    assert isinstance(one, ssl.SSLSocket)
+    one.sendall(HELLO)
+    assert other.recv(100) == HELLO
+    assert one.getpeercert()["subject"] is not None  # type: ignore[index]  # it is verified
+    assert repr(one).startswith("<aiosock_sync.SSLSocket fd=")
+
+
+def test_bytes_before_and_behind_tls_are_plain(stack: ExitStack) -> None:
+    one, other = plain_pair(stack)
+    one.sendall(b"before")
+    assert other.recv(100) == b"before"
+
+    def serve() -> bytes:
+        secure = other.start_tls(serving(), server_side=True)
+        got: bytes = secure.recv(100)
+        assert secure.recv(100) == b""
+        secure.unwrap().sendall(b"behind")
+        stack.callback(secure.close)
+        return got
+
+    served = beside(serve)
+    secure = stack.enter_context(one.start_tls(trusting(), server_hostname=HOST))
+    secure.sendall(HELLO)
+    assert secure.unwrap() is secure
+    assert secure.recv(100) == b"behind"
+    assert served() == HELLO
+
+
+@pytest.mark.parametrize("name", ["recv", "recv_into", "read", "sendall", "unwrap"])
+def test_fail_after_bounds_a_call(name: str, stack: ExitStack) -> None:
+    one, _ = pair(stack)
+    calls: dict[str, Callable[[], Any]] = {
+        "recv": lambda: one.recv(1),
+        "recv_into": lambda: one.recv_into(bytearray(1)),
+        "read": lambda: one.read(1),
+        "sendall": lambda: one.sendall(BULK * 20),
+        "unwrap": one.unwrap,
+    }
+    with aiosock_sync.fail_after(0.05), pytest.raises(TimeoutError, match="^timed out$") as late:
+        calls[name]()
+    if name == "sendall":
+        assert late.value.bytes_sent > 0  # type: ignore[attr-defined]  # ours, as documented
+
+
+def test_fail_after_bounds_a_handshake_which_closes_then(stack: ExitStack) -> None:
+    one, _ = plain_pair(stack)
+    with aiosock_sync.fail_after(0.05), pytest.raises(TimeoutError):
+        one.start_tls(trusting(), server_hostname=HOST)
+    assert one.fileno() == -1
+
+
+def test_a_close_by_another_thread_wakes_a_reader(stack: ExitStack) -> None:
+    one, _ = pair(stack)
+    reading = beside(lambda: one.recv(1))
+    time.sleep(0.05)
+    one.close()
+    error = reading()
+    assert isinstance(error, OSError | ValueError), error
+
+
+def test_reading_and_writing_threads_share_one_connection(stack: ExitStack) -> None:
+    one, other = pair(stack)
+
+    def read(sock: SSLSocket) -> bytes:
+        got = bytearray()
+        while len(got) < len(BULK):
+            got += sock.recv(50_000)
+        return bytes(got)
+
+    both = [beside(lambda sock=sock: read(sock)) for sock in (one, other)]  # type: ignore[misc]
+    sending = [beside(lambda sock=sock: sock.sendall(BULK)) for sock in (one, other)]  # type: ignore[misc]
+    assert [ended() for ended in (*sending, *both)] == [None, None, BULK, BULK]
+
+
+def test_a_partial_send_is_told_once(stack: ExitStack) -> None:
+    """In non-blocking mode what was encrypted counts, and the usual retry sends it once."""
+    one, other = pair(stack)
+    one.setblocking(False)
+    reading = beside(lambda: exactly(other, len(BULK)))
+    rest = memoryview(BULK)
+    while rest:
+        try:
+            rest = rest[one.send(rest[:5000]) :]
+        except ssl.SSLWantWriteError:
+            time.sleep(0.001)
+    one.setblocking(True)
+    one.sendall(b"")
+    assert reading() == BULK
+
+
+def exactly(sock: SSLSocket, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        got += sock.recv(size - len(got))
+    return bytes(got)
+
+
+def test_the_makers_start_tls(stack: ExitStack) -> None:
+    listener = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0), ssl=serving()))
+
+    def serve() -> bytes:
+        conn, _ = listener.accept()
+        with conn:
+            return conn.recv(100)
+
+    served = beside(serve)
+    address = (HOST, listener.getsockname()[1]) if HOST == "localhost" else listener.getsockname()
+    with aiosock_sync.create_connection(address, ssl=trusting(), server_hostname=HOST) as sock:
+        sock.sendall(HELLO)
+        assert served() == HELLO
+    served = beside(serve)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        aiosock_sync.create_connection(address, ssl=True, server_hostname=HOST)
+    assert isinstance(served(), ssl.SSLError)
+
+
+def test_the_makers_refuse_what_makes_no_sense() -> None:
+    connect: Any = aiosock_sync.create_connection
+    serve: Any = aiosock_sync.create_server
+    with pytest.raises(ValueError, match="^server_hostname is only meaningful with ssl$"):
+        connect(("127.0.0.1", 1), server_hostname=HOST)
+    for ssl_ in (1, "yes", False):
+        with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext or True, not "):
+            connect(("127.0.0.1", 1), ssl=ssl_)
+    with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext, not 'bool'$"):
+        serve(("127.0.0.1", 0), ssl=True)
+
+
+def test_wrong_calls_leave_the_socket_as_it_was(stack: ExitStack) -> None:
+    one, other = plain_pair(stack)
+    with pytest.raises(TypeError, match=r"^context must be an ssl\.SSLContext, not 'str'$"):
+        one.start_tls("context")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(ValueError, match="^check_hostname requires server_hostname$"):
+        one.start_tls(trusting())
+    one.setblocking(False)
+    with pytest.raises(ValueError, match="^a non-blocking socket cannot wait for a handshake"):
+        one.start_tls(trusting(), server_hostname=HOST)
+    one.sendall(HELLO)
+    assert other.recv(100) == HELLO
+    with aiosock_sync.socket() as alone, pytest.raises(OSError, match="not connected"):
+        alone.start_tls(trusting(), server_hostname=HOST)
+    secure, _ = pair(stack)
+    with pytest.raises(ValueError, match="^TLS has been started on this socket"):
+        secure.start_tls(trusting(), server_hostname=HOST)
+
+
+def test_the_manuals_ssl(stack: ExitStack) -> None:
+    one, other = plain_pair(stack)
+
+    def serve() -> bytes:
+        with other.start_tls(serving(), server_side=True) as secure:
+            got: bytes = secure.recv(100)
+            secure.sendall(b"some and more")
+            return got
+
+    served = beside(serve)
+    with pytest.warns(aiosock_sync.InsecureWarning, match="start_tls") as warned:
+        secure = aiosock_sync.ssl(one)
+    assert warned[0].filename == __file__
+    assert secure.server().startswith("/")
+    assert secure.issuer().startswith("/O=trustme")
+    assert secure.write(HELLO) == len(HELLO)
+    assert served() == HELLO
+    assert secure.read(4) == b"some"
+    assert secure.read() == b" and more"
+    with pytest.raises(ssl.SSLZeroReturnError):
+        secure.read(1)
+    assert secure.read() == b""
+    del secure
+    assert one.fileno() >= 0
+    with pytest.raises(ssl.SSLError, match="Both the key & certificate files must be specified"):
+        aiosock_sync.ssl(one, "key.pem")
