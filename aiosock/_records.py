@@ -26,10 +26,12 @@ a socket; nobody waits while he holds it.
 import socket as _stdlib
 import ssl as _ssl
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar
 
+from ._certificates import names
 from ._operations import MSG_NOSIGNAL, SendingFile
 from ._readiness import Readiness, Stateful
 
@@ -38,8 +40,10 @@ __all__ = [
     "Giving",
     "GivingFile",
     "InsecureWarning",
+    "Legacy",
     "Records",
     "Stuck",
+    "ended",
     "legacy_context",
     "nbytes",
     "refuse_flags",
@@ -403,15 +407,56 @@ def vet(sock: Any, context: Any, server_side: bool, server_hostname: Any, sessio
     context.wrap_bio(_ssl.MemoryBIO(), _ssl.MemoryBIO(), server_side, server_hostname, session)
 
 
-def legacy_context(keyfile: str | None, certfile: str | None) -> _ssl.SSLContext:
-    """What the manual's ssl() shakes hands with: any certificate will do."""
+def legacy_context(
+    sock: Any, keyfile: str | None, certfile: str | None, server_hostname: str | None
+) -> _ssl.SSLContext:
+    """What the manual's ssl() shakes hands with: any certificate will do, and a warning says so."""
     if (keyfile is None) != (certfile is None):
         raise _ssl.SSLError("Both the key & certificate files must be specified")
     context = _ssl.SSLContext(_ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, _ssl.CERT_NONE
     if certfile is not None:
         context.load_cert_chain(certfile, keyfile)
+    vet(sock, context, False, server_hostname, None)
+    sock.getpeername()
+    warnings.warn(
+        "ssl() verifies no certificate; socket.start_tls() does", InsecureWarning, stacklevel=3
+    )
     return context
+
+
+class Legacy:
+    """What the manual's SSL objects are on both faces."""
+
+    def __init__(
+        self, sock: Any, records: Records, context: _ssl.SSLContext, server_hostname: str | None
+    ) -> None:
+        self._sock = sock
+        self._talk = records.begin(
+            lambda incoming, outgoing: context.wrap_bio(
+                incoming, outgoing, server_hostname=server_hostname
+            )
+        )
+
+    def server(self) -> str:
+        """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""
+        return self._names()[0]
+
+    def issuer(self) -> str:
+        """The distinguished name of who issued the server's certificate."""
+        return self._names()[1]
+
+    def _names(self) -> tuple[str, str]:
+        certificate = self._talk.getpeercert(binary_form=True)
+        return names(certificate) if certificate else ("", "")
+
+    def _must_be_open(self) -> None:
+        if self._sock.fileno() < 0:
+            raise _ssl.SSLError("Underlying socket has been closed.")
+
+
+def ended() -> _ssl.SSLZeroReturnError:
+    return _ssl.SSLZeroReturnError(_ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed")
 
 
 def nbytes(data: Any) -> int:

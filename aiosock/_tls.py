@@ -20,7 +20,6 @@ from contextlib import suppress
 from operator import index
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from ._certificates import names
 from ._deadline import NOW
 from ._operations import Leftover, room_of
 from ._readiness import BUDGET, Readiness
@@ -29,8 +28,10 @@ from ._records import (
     Giving,
     GivingFile,
     InsecureWarning,
+    Legacy,
     Records,
     Stuck,
+    ended,
     legacy_context,
     nbytes,
     refuse_flags,
@@ -500,19 +501,15 @@ class SSLListener(socket):
         async def accept(self) -> tuple[SSLSocket, Address]: ...
 
 
-class SSLObject:
+class SSLObject(Legacy):
     """What `ssl` returns: TLS over a socket that stays its owner's, as in the old days.
 
     To end the connection, close the socket, not this object.
     """
 
     def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
-        self._sock, self._tls = sock, Conversation(sock._sock, sock._readiness)
-        self._talk = self._tls.records.begin(
-            lambda incoming, outgoing: context.wrap_bio(
-                incoming, outgoing, server_hostname=server_hostname
-            )
-        )
+        self._tls = Conversation(sock._sock, sock._readiness)
+        super().__init__(sock, self._tls.records, context, server_hostname)
 
     async def write(self, s: ReadableBuffer, /) -> int:
         """Await until all of the bytes are encrypted and sent; how many that was."""
@@ -529,9 +526,7 @@ class SSLObject:
         if n is None:
             return await self._read_all()
         if not (data := await self._take(n)) and n:
-            raise _ssl.SSLZeroReturnError(
-                _ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed"
-            )
+            raise ended()
         return data
 
     async def _read_all(self) -> bytes:
@@ -548,22 +543,6 @@ class SSLObject:
     async def _shake(self) -> None:
         await self._tls.hear(self._sock._deadline(), self._tls.records.shake_hands)
 
-    def server(self) -> str:
-        """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""
-        return self._names()[0]
-
-    def issuer(self) -> str:
-        """The distinguished name of who issued the server's certificate."""
-        return self._names()[1]
-
-    def _names(self) -> tuple[str, str]:
-        certificate = self._talk.getpeercert(binary_form=True)
-        return names(certificate) if certificate else ("", "")
-
-    def _must_be_open(self) -> None:
-        if self._sock.fileno() < 0:
-            raise _ssl.SSLError("Underlying socket has been closed.")
-
 
 async def ssl(
     sock: socket,
@@ -579,12 +558,7 @@ async def ssl(
     files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
     to a server of many names.  The socket's timeout is for the handshake and each call.
     """
-    context = legacy_context(keyfile, certfile)
-    vet(sock, context, False, server_hostname, None)
-    sock.getpeername()
-    warnings.warn(
-        "ssl() verifies no certificate; socket.start_tls() does", InsecureWarning, stacklevel=2
-    )
+    context = legacy_context(sock, keyfile, certfile, server_hostname)
     made = SSLObject(sock, context, server_hostname)
     await made._shake()
     return made

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import socket as _stdlib
 import ssl as _ssl
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from aiosock._certificates import names
 from aiosock._deadline import NOW
 from aiosock._operations import MSG_DONTWAIT
 from aiosock._records import (
     Giving,
     GivingFile,
     InsecureWarning,
+    Legacy,
     Records,
     Stuck,
+    ended,
     legacy_context,
     refuse_flags,
     vet,
@@ -239,19 +239,15 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
         super()._real_close(*args)
 
 
-class SSLObject:
+class SSLObject(Legacy):
     """What `ssl` returns: TLS over a socket that stays its owner's, as in the old days.
 
     To end the connection, close the socket, not this object.
     """
 
     def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
-        self._sock, self._tls = sock, Conversation(sock)
-        self._talk = self._tls.records.begin(
-            lambda incoming, outgoing: context.wrap_bio(
-                incoming, outgoing, server_hostname=server_hostname
-            )
-        )
+        self._tls = Conversation(sock)
+        super().__init__(sock, self._tls.records, context, server_hostname)
         self._tls.hear(self._tls.records.shake_hands)
 
     def write(self, s: ReadableBuffer, /) -> int:
@@ -269,9 +265,7 @@ class SSLObject:
         if n is None:
             return self._read_all()
         if not (data := self._take(n)) and n:
-            raise _ssl.SSLZeroReturnError(
-                _ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed"
-            )
+            raise ended()
         return data
 
     def _read_all(self) -> bytes:
@@ -283,22 +277,6 @@ class SSLObject:
 
     def _take(self, size: int) -> bytes:
         return self._tls.hear(self._tls.records.take, 0, index(size))
-
-    def server(self) -> str:
-        """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""
-        return self._names()[0]
-
-    def issuer(self) -> str:
-        """The distinguished name of who issued the server's certificate."""
-        return self._names()[1]
-
-    def _names(self) -> tuple[str, str]:
-        certificate = self._talk.getpeercert(binary_form=True)
-        return names(certificate) if certificate else ("", "")
-
-    def _must_be_open(self) -> None:
-        if self._sock.fileno() < 0:
-            raise _ssl.SSLError("Underlying socket has been closed.")
 
 
 def ssl(
@@ -315,12 +293,7 @@ def ssl(
     files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
     to a server of many names.  The socket's timeout is for the handshake and each call.
     """
-    context = legacy_context(keyfile, certfile)
-    vet(sock, context, False, server_hostname, None)
-    sock.getpeername()
-    warnings.warn(
-        "ssl() verifies no certificate; socket.start_tls() does", InsecureWarning, stacklevel=2
-    )
+    context = legacy_context(sock, keyfile, certfile, server_hostname)
     return SSLObject(sock, context, server_hostname)
 
 

@@ -16,12 +16,14 @@ import errno
 import os
 import pathlib
 import socket as _stdlib
+import ssl
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faces import Face, open_descriptors
+from secured import HOST, serving, trusting
 
 import aiosock
 from aiosock import (
@@ -680,3 +682,74 @@ async def test_descriptors_go_along_with_a_socket_of_ours_alone() -> None:
         other.setblocking(False)
         with pytest.raises(BlockingIOError):
             other.recv(1)
+
+
+# --- with TLS -------------------------------------------------------------------------
+
+
+async def test_the_makers_start_tls() -> None:
+    async with aiosock.create_server(("127.0.0.1", 0), ssl=serving()) as listener:
+        address = (HOST, listener.getsockname()[1])
+
+        async def serve() -> bytes:
+            conn, _ = await listener.accept()
+            async with conn:
+                return await conn.recv(100)  # which makes the handshake
+
+        served = asyncio.create_task(serve())
+        async with aiosock.create_connection(address, 5, ssl=trusting()) as sock:
+            assert isinstance(sock, aiosock.SSLSocket)
+            assert (sock.server_hostname, sock.gettimeout()) == (HOST, 5.0)
+            await sock.sendall(b"hello")
+            assert await served == b"hello"
+        served = asyncio.create_task(serve())
+        before = open_descriptors()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await aiosock.create_connection(address, ssl=True)
+        with pytest.raises(ssl.SSLError):
+            await served
+        assert open_descriptors() == before
+
+
+async def test_a_silent_client_holds_up_nobody_else() -> None:
+    async with aiosock.create_server(("127.0.0.1", 0), ssl=serving()) as listener:
+        with _stdlib.create_connection(listener.getsockname()):
+            silent, _ = await listener.accept()
+            connecting = asyncio.create_task(connected_to(listener))
+            conn, _ = await listener.accept()
+            await conn.sendall(b"hello")  # a server that speaks first shakes hands as well
+            assert await connecting == b"hello"
+            conn.close()
+            silent.settimeout(0.01)
+            with pytest.raises(TimeoutError, match="^timed out$"):
+                await silent.recv(1)
+            silent.close()
+
+
+async def connected_to(listener: aiosock.socket) -> bytes:
+    address = listener.getsockname()
+    async with aiosock.create_connection(address, ssl=trusting(), server_hostname=HOST) as sock:
+        return await sock.recv(100)
+
+
+async def test_a_cancelled_secure_connection_leaves_nothing_open() -> None:
+    with _stdlib.create_server(("127.0.0.1", 0)) as deaf:
+        before = open_descriptors()
+        connecting = asyncio.create_task(connected_to(cast(aiosock.socket, deaf)))
+        await asyncio.sleep(0.05)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        assert open_descriptors() == before
+
+
+async def test_the_makers_refuse_what_makes_no_sense() -> None:
+    connect: Any = aiosock.create_connection
+    serve: Any = aiosock.create_server
+    with pytest.raises(ValueError, match="^server_hostname is only meaningful with ssl$"):
+        connect(("127.0.0.1", 1), server_hostname=HOST)
+    for wrong in (1, "yes", False):
+        with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext or True, not "):
+            connect(("127.0.0.1", 1), ssl=wrong)
+    with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext, not 'bool'$"):
+        serve(("127.0.0.1", 0), ssl=True)
