@@ -63,11 +63,19 @@ class Conversation:
                 try:
                     return sock._complete(sock._reading, 0, 0, attempt, *args)
                 except Stuck:
-                    sock._complete(sock._sending, 0, 0, self.records.flush)
+                    sock._sending._line_here()  # whose events step the operation as well
+                    sock._complete(sock._reading, 0, 0, self._flush_or_fill)
         except BlockingIOError:
             raise want_read() from None
         finally:
             self.records.let_writers_look()
+
+    def _flush_or_fill(self) -> None:
+        """Something goes out or comes in: the peer may take nothing before we do."""
+        try:
+            self.records.flush_for_reader()
+        except BlockingIOError:
+            self.records.fill_for_writer()
 
     def say(self, attempt: Giving | GivingFile) -> int:
         """The result of a writer's attempt."""

@@ -46,6 +46,7 @@ WOULD_BLOCK = {
     "keeps count",
     "aiosock._tls.Conversation.hear": "non-blocking mode has ssl's own word for it",
     "aiosock._tls.Conversation.say": "likewise",
+    "aiosock_sync._tls.Conversation._flush_or_fill": "the other direction is tried as well",
     "aiosock_sync._tls.Conversation.hear": "likewise",
     "aiosock_sync._tls.Conversation.say": "likewise",
     "aiosock_sync._socket.socket.recv": "in a conversation one turn of the loop is all the "

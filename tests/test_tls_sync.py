@@ -163,6 +163,27 @@ def test_a_partial_send_is_told_once(stack: ExitStack) -> None:
     assert reading() == BULK
 
 
+@pytest.mark.parametrize("first", ["hears", "says"])
+def test_a_reader_behind_a_sender_who_gave_up(first: str, stack: ExitStack) -> None:
+    """What he left has to go out some day, but a peer who talks first is heard."""
+    one, other = pair(stack)
+    one.settimeout(0.05)
+    with pytest.raises(TimeoutError) as late:
+        one.sendall(BULK * 20)
+    one.settimeout(None)
+    reading = beside(lambda: one.recv(100))
+    time.sleep(0.05)
+    sent: int = late.value.bytes_sent  # type: ignore[attr-defined]  # ours, as documented
+    if first == "says":
+        assert exactly(other, sent) == (BULK * 20)[:sent]
+    other.sendall(HELLO)
+    assert reading() == HELLO
+    if first == "hears":
+        taking = beside(lambda: exactly(other, sent + len(HELLO)))
+        one.sendall(HELLO)
+        assert taking() == (BULK * 20)[:sent] + HELLO
+
+
 def exactly(sock: SSLSocket, size: int) -> bytes:
     got = bytearray()
     while len(got) < size:
