@@ -216,6 +216,7 @@ class _Driver:
         self.busy, self.turn.thread = False, self.thread
         if self.outer is not None:
             _here.driver = self.outer
+            self.close()
 
     def finish_task(self, coro: Coroutine[Any, Any, T], deadline: float | None) -> T:
         """The outcome of a coroutine run as a task; no task is left behind."""
@@ -268,8 +269,20 @@ def _beyond(traceback: types.TracebackType | None) -> types.TracebackType | None
 # --- what each thread has ---------------------------------------------------------------
 
 
+class _End:
+    """The end of a thread, whose driver may live on in a traceback."""
+
+    def __init__(self, driver: _Driver) -> None:
+        self._driver = driver
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the interpreter's end what it needs may be gone
+            self._driver.close()
+
+
 class _Here(threading.local):
     driver: _Driver | None = None
+    end: _End | None = None
 
 
 _here: Final = _Here()
@@ -284,6 +297,8 @@ def _free_driver() -> _Driver:
     if driver is None or driver.busy:
         driver = _here.driver = _Driver()
         driver.outer = outer
+        if outer is None:
+            _here.end = _End(driver)
     return driver
 
 
@@ -411,7 +426,7 @@ def is_late() -> bool:
 
 
 def _let_parent_alone() -> None:
-    driver, _here.driver = _here.driver, None
+    driver, _here.driver, _here.end = _here.driver, None, None
     if driver is not None:
         driver.close()
 

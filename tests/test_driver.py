@@ -428,6 +428,24 @@ def test_the_timeout_at_the_start_of_a_call_counts(stack: ExitStack) -> None:
     assert ended(thread, outcomes) == HELLO
 
 
+def test_a_threads_loop_ends_with_it_though_an_error_remembers_it(stack: ExitStack) -> None:
+    one, _ = pair(stack)
+    one.settimeout(0.01)
+    before, errors = open_descriptors(queues=True), list[Exception]()
+
+    def wait() -> None:
+        try:
+            one.recv(1)
+        except TimeoutError as error:
+            errors.append(error)  # and its frames with it
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(LIMIT)
+    assert len(errors) == 1
+    assert open_descriptors(queues=True) == before
+
+
 def test_many_threads_leave_nothing(stack: ExitStack) -> None:
     before = open_descriptors(queues=True)
 
