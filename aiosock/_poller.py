@@ -190,21 +190,25 @@ class Poller:
         before, self.turn.thread = self.turn.thread, get_ident()
         try:
             for fd, event in events:
-                if event != _OUT:
+                if event == _IN:  # nearly always: as `wake` does, and a call less
                     waiter = readers.get(fd)
                     if waiter is not None:
                         waiter.drained = False
-                        if event & _ENDING:
-                            waiter.remembers = False
                         future = waiter.future
-                        if callbacks := future._callbacks:  # as `wake` does, and a call less
+                        if callbacks := future._callbacks:
                             resume, context = callbacks[0]
                             future.remove_done_callback(resume)
                             context.run(resume, _DONE)
-                if event != _IN:
-                    waiter = writers.get(fd)
-                    if waiter is not None and event & _NOT_IN:
-                        wake(waiter.future)
+                    continue
+                if event != _OUT:
+                    waiter = readers.get(fd)
+                    if waiter is not None:
+                        if event & _ENDING:
+                            waiter.remembers = False
+                        waiter.wake()
+                waiter = writers.get(fd)
+                if waiter is not None and event & _NOT_IN:
+                    wake(waiter.future)
         finally:
             self.turn.thread = before
 

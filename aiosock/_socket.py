@@ -56,6 +56,7 @@ Awaited = Coroutine[Any, Any, T]
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
+MOST: Final = sys.maxsize
 BACKLOG: Final = min(_stdlib.SOMAXCONN, 128)
 
 
@@ -181,11 +182,11 @@ class socket:
         all of it; what a cancelled one had gathered comes first in this object's next call
         (other descriptors of the connection do not see it any more).
         """
-        if flags or type(bufsize) is not int or not 0 < bufsize <= sys.maxsize:
+        if flags or type(bufsize) is not int or not 0 < bufsize <= MOST:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
-        asked = bufsize if self._shows_all else 0
-        if asked and self._timeout is None:
+        if self._timeout is None and self._shows_all:
             return self._reading.next_piece(bufsize, self._recv, 0)
+        asked = bufsize if self._shows_all else 0
         deadline = self._timeout and deadline_after(self._timeout)
         return self._reading.complete(deadline, asked, self._recv, bufsize)
 
