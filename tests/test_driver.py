@@ -70,9 +70,12 @@ def black_hole(stack: ExitStack) -> Any:
 
 @contextmanager
 def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Within it, a signal handler acts after a while."""
+    """Within it, a signal handler acts after a while, and again if that was not heard.
+
+    Python drops what a handler raises within a finalizer, with any socket.
+    """
     before = signal.signal(signal.SIGALRM, lambda number, frame: act())
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
     try:
         yield
     finally:
