@@ -360,6 +360,9 @@ def run_task(coro: Coroutine[Any, Any, T], deadline: float | None = None) -> T:
     try:
         with set_aside(_get_running_loop()):
             return driver.finish_task(coro, deadline)
+    except BaseException as error:
+        error.__traceback__ = _beyond(error.__traceback__)
+        raise
     finally:
         driver.leave()
 

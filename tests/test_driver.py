@@ -1020,6 +1020,25 @@ def test_ctrl_c_cancels_the_function_and_the_next_call_works() -> None:
     assert aiosock_sync.call(answer, 1) == 1
 
 
+@pytest.mark.parametrize("name", ["call", "lookup"])
+def test_an_outcome_shows_nothing_of_the_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise aiosock_sync.gaierror("nobody")
+
+    def unknown(*args: object) -> None:
+        raise aiosock_sync.gaierror("nobody")
+
+    monkeypatch.setattr(_stdlib, "gethostbyname", unknown)
+    calls: dict[str, Callable[[], Any]] = {
+        "call": lambda: aiosock_sync.call(fail),
+        "lookup": lambda: aiosock_sync.gethostbyname("somewhere"),
+    }
+    with pytest.raises(aiosock_sync.gaierror, match="^nobody$") as failed:
+        calls[name]()
+    modules = [entry.frame.f_globals["__name__"] for entry in failed.traceback]
+    assert not [module for module in modules if module.startswith(("asyncio", "concurrent"))]
+
+
 def test_fail_after_cancels_the_function() -> None:
     ends: list[str] = []
 
