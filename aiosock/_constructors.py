@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from ._names import getaddrinfo
+from ._records import as_client, as_server
 from ._socket import Address, socket, taken_over
 from ._tls import SSLListener, SSLSocket
 
@@ -127,14 +128,10 @@ def create_connection(
     With `ssl`, a context or True for ``ssl.create_default_context()``, the connection is then
     made secure by `socket.start_tls`, for `server_hostname` or else the host.
     """
-    if ssl is None:
-        if server_hostname is not None:
-            raise ValueError("server_hostname is only meaningful with ssl")
-        return Opening(_connection(address, timeout, source_address, all_errors))
-    context = _ssl.create_default_context() if ssl is True else ssl
-    if not isinstance(context, _ssl.SSLContext):
-        raise TypeError(f"ssl must be an ssl.SSLContext or True, not {type(context).__name__!r}")
+    context = as_client(ssl, server_hostname)
     connect = partial(_connection, address, timeout, source_address, all_errors)
+    if context is None:
+        return Opening(connect())
     return Opening(_secured(connect, context, server_hostname or address[0]))
 
 
@@ -232,10 +229,9 @@ def create_server(
     With `ssl`, a context that has a certificate, ``accept`` gives an `SSLSocket`, before its
     handshake, which its first receive or send makes, or ``do_handshake``.
     """
-    if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
-        raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__!r}")
+    context = as_server(ssl)
     listen = partial(_server, address, family, backlog, reuse_port, dualstack_ipv6)
-    return Opening(listen() if ssl is None else _securing(listen, ssl))
+    return Opening(listen() if context is None else _securing(listen, context))
 
 
 async def _securing(listen: Connect, context: _ssl.SSLContext) -> SSLListener:

@@ -32,6 +32,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar
 
 from ._certificates import names
+from ._deadline import NOW
 from ._operations import MSG_NOSIGNAL, SendingFile
 from ._readiness import Readiness, Stateful
 
@@ -43,11 +44,13 @@ __all__ = [
     "Legacy",
     "Records",
     "Stuck",
+    "as_client",
+    "as_server",
     "ended",
     "legacy_context",
     "nbytes",
     "refuse_flags",
-    "vet",
+    "vet_start",
     "want_read",
     "want_write",
 ]
@@ -108,9 +111,10 @@ class Records:
 
     # --- between the kernel and the ssl object ----------------------------------------
 
-    def feed(self, data: bytes) -> None:
-        """Bytes that were taken from the connection before."""
-        self._incoming.write(data)
+    def feed(self, instead: Any) -> None:
+        """What was taken from the connection before, and put back."""
+        if instead is not None:
+            self._incoming.write(instead.__self__.drain())
 
     def rest(self) -> bytes:
         """Bytes that follow the end of TLS, and are none of its records."""
@@ -259,7 +263,7 @@ class Records:
 
     # --- attempts of a writer ---------------------------------------------------------
 
-    def give(self, data: Any, flags: int = 0) -> int:
+    def give(self, data: Any) -> int:
         """Encrypt some of the data, if the kernel has taken all before it; how many bytes."""
         with self.lock:
             if self.unsent:
@@ -391,8 +395,34 @@ class InsecureWarning(UserWarning):
     """A connection was made whose peer nobody has verified."""
 
 
+def as_client(ssl: Any, server_hostname: str | None) -> _ssl.SSLContext | None:
+    """The context that `create_connection` is asked for; True means the default one."""
+    if ssl is None and server_hostname is not None:
+        raise ValueError("server_hostname is only meaningful with ssl")
+    if not (ssl is None or ssl is True or isinstance(ssl, _ssl.SSLContext)):
+        raise TypeError(f"ssl must be an ssl.SSLContext or True, not {type(ssl).__name__!r}")
+    return _ssl.create_default_context() if ssl is True else ssl
+
+
+def as_server(ssl: Any) -> _ssl.SSLContext | None:
+    """The context that `create_server` is asked for: one with a certificate of its own."""
+    if not (ssl is None or isinstance(ssl, _ssl.SSLContext)):
+        raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__!r}")
+    return ssl
+
+
+def vet_start(sock: Any, is_on: bool, *how: Any) -> None:
+    """Refuse to start TLS where it cannot be, while the socket is still what it was."""
+    vet(sock, *how)
+    if is_on:
+        raise ValueError("TLS has been started on this socket: unwrap() ends it")
+    sock.getpeername()
+    if sock.gettimeout() == NOW:
+        raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")
+
+
 def vet(sock: Any, context: Any, server_side: bool, server_hostname: Any, session: Any) -> None:
-    """Refuse what no handshake can be made of, while the socket is still what it was."""
+    """Refuse what no handshake can be made of."""
     if not isinstance(context, _ssl.SSLContext):
         raise TypeError(f"context must be an ssl.SSLContext, not {type(context).__name__!r}")
     if server_side and server_hostname:

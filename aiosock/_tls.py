@@ -21,7 +21,7 @@ from operator import index
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from ._deadline import NOW
-from ._operations import Leftover, room_of
+from ._operations import Leftover
 from ._readiness import BUDGET, Readiness
 from ._records import (
     PLENTY,
@@ -35,7 +35,7 @@ from ._records import (
     legacy_context,
     nbytes,
     refuse_flags,
-    vet,
+    vet_start,
     want_read,
     want_write,
 )
@@ -171,8 +171,7 @@ class SSLSocket(socket):
 
     def _begin(self, before: Any) -> None:
         tls = Conversation(self._sock, self._readiness)
-        if before is not None:
-            tls.records.feed(before.__self__.drain())
+        tls.records.feed(before)
         self._talk = tls.records.begin(
             lambda incoming, outgoing: self._context.wrap_bio(
                 incoming, outgoing, self.server_side, self.server_hostname, self._session
@@ -255,11 +254,9 @@ class SSLSocket(socket):
             return await super().recv_into(buffer, nbytes or 0, flags)
         if flags:
             refuse_flags("recv_into", self)
-        size, room = index(nbytes or 0), room_of(buffer)
-        if not 0 < size < room:
-            size = room
         try:
-            return await tls.hear(self._deadline(), tls.records.take_into, buffer, size)
+            take_into, size = tls.records.take_into, index(nbytes or 0)
+            return await tls.hear(self._deadline(), take_into, buffer, size)
         except _ssl.SSLEOFError:
             if self.suppress_ragged_eofs:
                 return 0
@@ -578,12 +575,8 @@ async def _start_tls(
     session: _ssl.SSLSession | None,
     suppress_ragged_eofs: bool,
 ) -> SSLSocket:
-    vet(sock, context, server_side, server_hostname, session)
-    if isinstance(sock, SSLSocket) and sock._tls is not None:
-        raise ValueError("TLS has been started on this socket: unwrap() ends it")
-    sock.getpeername()
-    if sock._timeout == NOW:
-        raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")
+    is_on = isinstance(sock, SSLSocket) and sock._tls is not None
+    vet_start(sock, is_on, context, server_side, server_hostname, session)
     secure = SSLSocket._over(
         sock, context, server_side, server_hostname, session, suppress_ragged_eofs
     )

@@ -20,7 +20,7 @@ import ssl as _ssl
 
 from aiosock._names import Resolver, set_resolver
 
-from ._constructors import from_stdlib_socket, remade
+from ._constructors import from_stdlib_socket, remade, securing
 from ._driver import call, fail_after
 
 globals().update({name: value for name, value in vars(_stdlib).items() if name[:2] != "__"})
@@ -38,7 +38,7 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getservbyport,
 )
 from ._socket import socket  # noqa: E402  # likewise
-from ._tls import InsecureWarning, SSLObject, SSLSocket, securing, ssl  # noqa: E402  # likewise
+from ._tls import InsecureWarning, SSLObject, SSLSocket, ssl  # noqa: E402  # likewise
 
 globals().update(securing(globals()["create_connection"], globals()["create_server"]))
 del securing

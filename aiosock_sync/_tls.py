@@ -10,12 +10,11 @@ What is redone is what waits, and the making, which the stdlib keeps to itself.
 
 from __future__ import annotations
 
-import socket as _stdlib
 import ssl as _ssl
 from collections.abc import Callable
 from contextlib import suppress
 from operator import index
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiosock._deadline import NOW
 from aiosock._operations import MSG_DONTWAIT
@@ -29,7 +28,7 @@ from aiosock._records import (
     ended,
     legacy_context,
     refuse_flags,
-    vet,
+    vet_start,
     want_read,
     want_write,
 )
@@ -41,11 +40,9 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["InsecureWarning", "SSLObject", "SSLSocket", "securing", "ssl"]
+__all__ = ["InsecureWarning", "SSLObject", "SSLSocket", "ssl"]
 
 T = TypeVar("T")
-
-GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
 
 
 class Conversation:
@@ -313,80 +310,19 @@ def _start_tls(
     session: _ssl.SSLSession | None,
     suppress_ragged_eofs: bool,
 ) -> SSLSocket:
-    vet(sock, context, server_side, server_hostname, session)
-    if isinstance(sock, _ssl.SSLSocket) and sock._sslobj is not None:
-        raise ValueError("TLS has been started on this socket: unwrap() ends it")
-    sock.getpeername()
-    if sock.gettimeout() == NOW:
-        raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")
+    is_on = isinstance(sock, SSLSocket) and sock._tls is not None
+    vet_start(sock, is_on, context, server_side, server_hostname, session)
+    before = sock._reading.instead
     secure: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
-        sock, server_side, True, suppress_ragged_eofs, server_hostname, context, session
+        sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session
     )
+    try:
+        secure._hidden().records.feed(before)
+        secure.do_handshake()
+    except BaseException:
+        secure.close()
+        raise
     return secure
 
 
 socket._start_tls = staticmethod(_start_tls)
-
-
-def securing(
-    connect: Callable[..., socket], listen: Callable[..., socket]
-) -> dict[str, Callable[..., Any]]:
-    """The makers of connections and listeners, with TLS if they are asked for it."""
-
-    def create_connection(
-        address: Address,
-        timeout: float | None = GLOBAL_DEFAULT,
-        source_address: Address = None,
-        *,
-        all_errors: bool = False,
-        ssl: _ssl.SSLContext | bool | None = None,
-        server_hostname: str | None = None,
-    ) -> socket:
-        if ssl is None and server_hostname is not None:
-            raise ValueError("server_hostname is only meaningful with ssl")
-        context = _ssl.create_default_context() if ssl is True else ssl
-        if context is not None and not isinstance(context, _ssl.SSLContext):
-            kind = type(context).__name__
-            raise TypeError(f"ssl must be an ssl.SSLContext or True, not {kind!r}")
-        sock = connect(address, timeout, source_address, all_errors=all_errors)
-        if context is None:
-            return sock
-        try:
-            return sock.start_tls(context, server_hostname=server_hostname or address[0])
-        except BaseException:
-            sock.close()
-            raise
-
-    def create_server(
-        address: Address,
-        *,
-        family: int = _stdlib.AF_INET,
-        backlog: int | None = None,
-        reuse_port: bool = False,
-        dualstack_ipv6: bool = False,
-        ssl: _ssl.SSLContext | None = None,
-    ) -> socket:
-        if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
-            raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__!r}")
-        sock = listen(
-            address,
-            family=family,
-            backlog=backlog,
-            reuse_port=reuse_port,
-            dualstack_ipv6=dualstack_ipv6,
-        )
-        if ssl is None:
-            return sock
-        listener: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
-            sock, server_side=True, do_handshake_on_connect=False, context=ssl
-        )
-        return listener
-
-    for made, real in ((create_connection, connect), (create_server, listen)):
-        made.__doc__, made.__qualname__ = f"{real.__doc__}\n\n{_WITH_SSL}", made.__name__
-    return {"create_connection": create_connection, "create_server": create_server}
-
-
-_WITH_SSL: Final = """With `ssl`, a context (or True for ``ssl.create_default_context()``, where one
-connects), TLS is started: as by `socket.start_tls` for `server_hostname` or else the host;
-on a connection that ``accept`` gives, by its first receive or send."""

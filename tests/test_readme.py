@@ -112,3 +112,13 @@ def test_the_command_line_says_what_it_takes() -> None:
     done = run("-m", "aiosock")
     assert done.returncode == 2
     assert "usage: python -m aiosock" in done.stderr
+
+
+def test_in_development_mode_a_forgotten_await_tells_its_line(tmp_path: Path) -> None:
+    program = tmp_path / "forgetful.py"
+    lines = ["import aiosock", "async def main():", "    one, _ = aiosock.socketpair()"]
+    program.write_text("\n".join([*lines, "    one.recv(1)", "aiosock.run(main)"]))
+    command = [sys.executable, "-X", "dev", str(program)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "was never awaited" in told
+    assert f'File "{program}", line 4, in main' in told

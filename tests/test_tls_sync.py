@@ -101,6 +101,19 @@ def test_bytes_before_and_behind_tls_are_plain(stack: ExitStack) -> None:
     assert served() == HELLO
 
 
+def test_what_was_put_back_before_tls_belongs_to_it(stack: ExitStack) -> None:
+    """The client's first flight, which a receive had gathered that was interrupted."""
+    one, other = plain_pair(stack)
+    connecting = beside(lambda: one.start_tls(trusting(), server_hostname=HOST))
+    with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.1):
+        other.recv(2**20, aiosock_sync.MSG_WAITALL)
+    other.settimeout(LIMIT)
+    serving_side = stack.enter_context(other.start_tls(serving(), server_side=True))
+    client = stack.enter_context(connecting())
+    client.sendall(HELLO)
+    assert serving_side.recv(100) == HELLO
+
+
 @pytest.mark.parametrize("name", ["recv", "recv_into", "read", "sendall", "unwrap"])
 def test_fail_after_bounds_a_call(name: str, stack: ExitStack) -> None:
     one, _ = pair(stack)
