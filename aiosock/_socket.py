@@ -319,9 +319,7 @@ class socket:
         """Lookup and sending share one deadline."""
         *data, name = args
         address = await self._numeric("sendto", name, deadline, *data)
-        if self._timeout is None:
-            deadline = self._deadline_with(flags)
-        return await self._send_to(flags, deadline, data[0], address)
+        return await self._send_to(flags, self._never_with(flags, deadline), data[0], address)
 
     async def sendmsg(
         self,
@@ -335,8 +333,9 @@ class socket:
 
         Otherwise as `send`.
         """
-        buffers, ancdata, deadline = again(buffers), again(ancdata), self._deadline_with(flags)
-        address = await self._numeric("bind", address, self._deadline())
+        buffers, ancdata, deadline = again(buffers), again(ancdata), self._deadline()
+        address = await self._numeric("bind", address, deadline)
+        deadline = self._never_with(flags, deadline)
         args = (buffers, ancdata, self._quiet(flags), address)
         if self._wants_whole(flags):
             message = SendingMessage(self._sock.sendmsg, *args)
@@ -386,7 +385,11 @@ class socket:
         return self._sending.complete(self._deadline_with(flags), 0, attempt, *args)
 
     def _deadline_with(self, flags: Any) -> float | None:
-        return NOW if self._timeout is None and has(flags, MSG_DONTWAIT) else self._deadline()
+        return self._never_with(flags, self._deadline())
+
+    def _never_with(self, flags: Any, deadline: float | None) -> float | None:
+        """The deadline; in blocking mode MSG_DONTWAIT says never to wait."""
+        return NOW if self._timeout is None and has(flags, MSG_DONTWAIT) else deadline
 
     # --- waiting: readiness ---------------------------------------------------------
 

@@ -409,6 +409,40 @@ def test_several_threads_wait_in_one_direction(stack: ExitStack) -> None:
     assert sorted(ended(*reader) for reader in readers) == [b"a", b"b", b"c"]
 
 
+def test_a_thread_that_finds_nothing_says_nothing_of_anothers_events(stack: ExitStack) -> None:
+    one, other = tcp_pair(stack)
+    over = threading.Event()
+
+    def receive() -> bytes:
+        got = one.recv(2)  # all that was asked for: there may be more
+        over.wait(LIMIT)
+        return got
+
+    thread, outcomes = in_thread(receive)
+    time.sleep(0.05)
+    other.sendall(b"ab")
+    time.sleep(0.05)
+    line = one._reading.line
+    assert line.watched
+    one.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        one.recv(2)
+    assert not line.drained
+    over.set()
+    assert ended(thread, outcomes) == b"ab"
+
+
+def test_room_for_a_sender_is_one_event(stack: ExitStack) -> None:
+    """There is no second one to wake him."""
+    stream, far = pair(stack)
+    stream.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_SNDBUF, 1)
+    sent = stream._raw.send(bytes(100_000), _stdlib.MSG_DONTWAIT)
+    sending = in_thread(lambda: stream.send(HELLO))
+    time.sleep(0.05)
+    assert len(far._raw.recv(sent)) == sent
+    assert ended(*sending) == len(HELLO)
+
+
 def test_several_threads_accept(stack: ExitStack) -> None:
     listener, _ = accepting(stack)
     acceptors = [in_thread(listener.accept) for _ in range(3)]

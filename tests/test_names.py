@@ -34,6 +34,7 @@ from aiosock import (
     SOCK_DGRAM,
     SOCK_STREAM,
 )
+from aiosock._readiness import Direction, Readiness
 
 NUMERIC = NI_NUMERICHOST | NI_NUMERICSERV
 LONG_LABEL = "a" * 64
@@ -761,3 +762,26 @@ async def test_a_resolver_holds_for_every_loop_and_thread(book: Book) -> None:
     found = await asyncio.to_thread(lambda: asyncio.run(aiosock.getaddrinfo("name.test", 80)))
     assert found[0][4] == ("127.0.0.1", 80)
     assert book.asked == ["name.test"]
+
+
+async def test_lookup_and_sending_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: list[float | None] = []
+    errand, complete = Readiness.errand, Direction.complete
+
+    async def recorded_errand(self: Readiness, work: Any, deadline: float | None) -> Any:
+        deadlines.append(deadline)
+        return await errand(self, work, deadline)
+
+    def recorded(self: Direction, deadline: float | None, *args: Any) -> Any:
+        deadlines.append(deadline)
+        return complete(self, deadline, *args)
+
+    monkeypatch.setattr(Readiness, "errand", recorded_errand)
+    monkeypatch.setattr(Direction, "complete", recorded)
+    with aiosock.socket(aiosock.AF_INET, aiosock.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        assert await sock.sendto(b"x", ("localhost", 9)) == 1
+        assert await sock.sendmsg([b"x"], (), 0, ("localhost", 9)) == 1
+    first, second, third, fourth = deadlines
+    assert first is not None
+    assert (first, third) == (second, fourth)

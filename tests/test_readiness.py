@@ -414,9 +414,8 @@ async def test_a_reset_ends_a_conversation_and_frees_its_place(ours: Face) -> No
 async def test_what_is_put_back_in_a_conversation_comes_first(ours: Face) -> None:
     one, other, reading = await in_conversation(ours)
     leftover = Leftover(one._sock, b"put back", None)
-    one._readiness.reading.put_back(leftover.instead)
-    await turns()
     await other.sendall(b"and on")
+    one._readiness.reading.put_back(leftover.instead)
     await turns()
     other.close()
     async with asyncio.timeout(5):
