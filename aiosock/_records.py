@@ -43,6 +43,7 @@ __all__ = [
     "InsecureWarning",
     "Legacy",
     "Records",
+    "Speech",
     "Stuck",
     "as_client",
     "as_server",
@@ -67,10 +68,22 @@ class Stuck(Exception):  # noqa: N818  # a turn to take, no error
     """The operation goes on when the other direction has done something."""
 
 
+class Speech:
+    """An ssl object between two memory BIOs, before it meets a socket."""
+
+    __slots__ = ("incoming", "made", "outgoing")
+
+    def __init__(self, wrap: Callable[..., Any], *how: Any, **more: Any) -> None:
+        """Made by `wrap` of a context: raises what is wrong with the arguments of that."""
+        self.incoming, self.outgoing = _ssl.MemoryBIO(), _ssl.MemoryBIO()
+        self.made = wrap(self.incoming, self.outgoing, *how, **more)
+
+
 class Records:
     """Both ways of one TLS connection."""
 
     __slots__ = (
+        "_acquire",
         "_flags",
         "_full",
         "_incoming",
@@ -79,6 +92,7 @@ class Records:
         "_read",
         "_readiness",
         "_recv",
+        "_release",
         "_send",
         "_write",
         "lock",
@@ -89,25 +103,21 @@ class Records:
         "unsent",
     )
 
-    def __init__(self, sock: Any, readiness: Readiness, flags: int) -> None:
+    def __init__(self, sock: Any, readiness: Readiness, flags: int, speech: Speech) -> None:
         self._recv, self._send = sock.recv, sock.send
         self._flags, self._quietly = flags, flags | MSG_NOSIGNAL
         self._readiness = readiness
-        self._incoming, self._outgoing = _ssl.MemoryBIO(), _ssl.MemoryBIO()
+        self._incoming, self._outgoing = speech.incoming, speech.outgoing
+        # An SSLObject's own methods only call those of its _sslobj.
+        self.talk: Any = getattr(speech.made, "_sslobj", speech.made)
+        self._read, self._write = self.talk.read, self.talk.write
         self.unsent: bytes | memoryview = NOTHING  # encrypted, and the kernel had no room for it
         self.starved = False  # a writer waits until a reader has heard something
         self._full = False  # the kernel may have more than it gave
         self.more = True  # there may be something to read without an event
         self.shaken = False
         self.lock = threading.RLock()
-        self.talk: Any = None
-
-    def begin(self, wrap: Callable[[_ssl.MemoryBIO, _ssl.MemoryBIO], T]) -> T:
-        """The ssl object; who makes it may hold another object of the same methods as `talk`."""
-        made = wrap(self._incoming, self._outgoing)
-        self.talk = getattr(made, "_sslobj", made)  # an SSLObject's own methods only call its
-        self._read, self._write = self.talk.read, self.talk.write
-        return made
+        self._acquire, self._release = self.lock.acquire, self.lock.release
 
     # --- between the kernel and the ssl object ----------------------------------------
 
@@ -123,17 +133,20 @@ class Records:
     def fill(self) -> None:
         """Take what the kernel has."""
         with self.lock:
-            try:
-                data = self._recv(SIZE, self._flags)
-            except BlockingIOError:
-                if self.unsent and not self._readiness.writing.line.busy:
-                    raise Stuck from None  # the peer may wait for it
-                raise
-            if data:
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
-            self._full = len(data) == SIZE
+            self._fill()
+
+    def _fill(self) -> None:
+        try:
+            data = self._recv(SIZE, self._flags)
+        except BlockingIOError:
+            if self.unsent and not self._readiness.writing.line.busy:
+                raise Stuck from None  # the peer may wait for it
+            raise
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        self._full = len(data) == SIZE
         if self.starved:
             self.let_writers_look()
 
@@ -184,28 +197,26 @@ class Records:
     def take(self, _: int, size: int) -> bytes:
         """At most `size` bytes, b"" at the end.  Signed as a receive, whose flags `size` is."""
         read: Callable[..., bytes] = self._read
-        with self.lock:
+        self._acquire()  # what `with` does, at half the price
+        try:
             if size < 1:
                 return read(size)  # nothing, or refused
-            if not self.more:
-                return self._take_record(read, size)
+            if not self.more:  # a conversation: one receive brings one record
+                self._fill()
+                try:
+                    data = read(size)
+                except _ssl.SSLWantReadError:  # there was less than a record, or none of data
+                    self._finish_saying()
+                except _ssl.SSLError:
+                    self.flush_quietly()
+                    raise
+                else:
+                    self._note(len(data), size)
+                    return data
             taken: bytes = self._take_with_care(read, size)
             return taken
-
-    def _take_record(self, read: Callable[..., bytes], size: int) -> bytes:
-        """In a conversation one receive brings one record."""
-        self.fill()
-        try:
-            data = read(size)
-        except _ssl.SSLWantReadError:  # there was less than a record, or none of data
-            self._finish_saying()
-            taken: bytes = self._take_with_care(read, size)
-            return taken
-        except _ssl.SSLError:
-            self.flush_quietly()
-            raise
-        self._note(len(data), size)
-        return data
+        finally:
+            self._release()
 
     def take_into(self, buffer: Any, size: int) -> int:
         """The same, written to a buffer; how many bytes.  A size below 1 means all its room."""
@@ -283,21 +294,23 @@ class Records:
 
         The kernel may have left some of it: that is `unsent`.
         """
-        size, given = nbytes(data), 0
-        with self.lock:
+        size, given = len(data) if type(data) is bytes else nbytes(data), 0
+        self._acquire()
+        try:
             if self.unsent or not self.shaken or not 0 < size <= PIECE:
                 return size
-            try:
-                given = self._write(data)
-                self.unsent = unsent = self._outgoing.read()  # as `flush`, and two calls less
-                sent = self._send(unsent, self._quietly)
-                self.unsent = memoryview(unsent)[sent:] if sent < len(unsent) else NOTHING
-            except (BlockingIOError, _ssl.SSLWantReadError):
-                pass
-            except OSError as error:
-                error.bytes_sent = given  # type: ignore[attr-defined]  # ours, as documented
-                self.flush_quietly()
-                raise
+            given = self._write(data)
+            self.unsent = unsent = self._outgoing.read()  # as `flush`, and two calls less
+            sent = self._send(unsent, self._quietly)
+            self.unsent = memoryview(unsent)[sent:] if sent < len(unsent) else NOTHING
+        except (BlockingIOError, _ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            error.bytes_sent = given  # type: ignore[attr-defined]  # ours, as documented
+            self.flush_quietly()
+            raise
+        finally:
+            self._release()
         return size - given
 
     def _leave_to_reader(self) -> None:
@@ -433,8 +446,6 @@ def vet(sock: Any, context: Any, server_side: bool, server_hostname: Any, sessio
         raise ValueError("check_hostname requires server_hostname")
     if sock.type != _stdlib.SOCK_STREAM:
         raise NotImplementedError("only stream sockets are supported")
-    # A trial, in the stdlib's words; it costs a hundredth of a handshake.
-    context.wrap_bio(_ssl.MemoryBIO(), _ssl.MemoryBIO(), server_side, server_hostname, session)
 
 
 def legacy_context(
@@ -458,15 +469,8 @@ def legacy_context(
 class Legacy:
     """What the manual's SSL objects are on both faces."""
 
-    def __init__(
-        self, sock: Any, records: Records, context: _ssl.SSLContext, server_hostname: str | None
-    ) -> None:
-        self._sock = sock
-        self._talk = records.begin(
-            lambda incoming, outgoing: context.wrap_bio(
-                incoming, outgoing, server_hostname=server_hostname
-            )
-        )
+    def __init__(self, sock: Any, talk: _ssl.SSLObject) -> None:
+        self._sock, self._talk = sock, talk
 
     def server(self) -> str:
         """The distinguished name of the server's certificate, as ``/C=US/.../CN=name``."""

@@ -57,6 +57,7 @@ Address = Any  # its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
 MOST: Final = sys.maxsize
+STREAM: Final = int(_stdlib.SOCK_STREAM)
 BACKLOG: Final = min(_stdlib.SOMAXCONN, 128)
 
 
@@ -82,6 +83,7 @@ class socket:
     __slots__ = (
         "__weakref__",
         "_family",
+        "_kind",
         "_nosignal",
         "_readiness",
         "_reading",
@@ -103,8 +105,9 @@ class socket:
         self._timeout = sock.gettimeout()
         sock.setblocking(False)
         self._sock = sock
-        self._stream = sock.type == _stdlib.SOCK_STREAM
-        self._family = int(sock.family)
+        plain: Any = super(_stdlib.socket, sock)  # numbers; to make enums of them costs more
+        self._family, self._kind = plain.family, plain.type
+        self._stream = self._kind == STREAM
         self._shows_all = self._stream and self._family in SHOWING_ALL
         self._nosignal = MSG_NOSIGNAL if self._family in SIGNALLING else 0
         self._readiness = readiness = Readiness(sock)
@@ -127,7 +130,7 @@ class socket:
     def _accept_one(self) -> tuple[socket, Address]:
         # accept() would make an object to be thrown away.
         fd, address = self._sock._accept()  # type: ignore[attr-defined]  # the stdlib's
-        return taken_over(socket, self.family, self.type, self.proto, fd), address
+        return taken_over(socket, self._family, self._kind, self.proto, fd), address
 
     async def bind(self, address: Address, /) -> None:
         """Bind to an address.  Awaits the lookup of a host name, and nothing else.

@@ -17,6 +17,7 @@ import ssl as _ssl
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from operator import index
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
@@ -30,6 +31,7 @@ from ._records import (
     InsecureWarning,
     Legacy,
     Records,
+    Speech,
     Stuck,
     ended,
     legacy_context,
@@ -54,8 +56,8 @@ class Conversation:
 
     __slots__ = ("_readiness", "records")
 
-    def __init__(self, sock: _stdlib.socket, readiness: Readiness) -> None:
-        self.records = Records(sock, readiness, 0)
+    def __init__(self, sock: _stdlib.socket, readiness: Readiness, speech: Speech) -> None:
+        self.records = Records(sock, readiness, 0, speech)
         self._readiness = readiness
 
     async def hear(self, deadline: float | None, attempt: Callable[..., T], *args: Any) -> T:
@@ -154,30 +156,17 @@ class SSLSocket(socket):
         suppress_ragged_eofs: bool,
     ) -> Self:
         """In the place of a plain socket, which is closed then; no byte is exchanged yet."""
+        speech = Speech(context.wrap_bio, server_side, server_hostname, session)
         self = cls.__new__(cls)
         timeout, before = sock._timeout, sock._reading.instead
-        self._hold(sock._readiness.end(lambda: moved(sock._sock)))
+        self._hold(sock._readiness.end(partial(moved, sock)))
         self._timeout = timeout
         self._context, self._session = context, session
         self.server_side, self.server_hostname = server_side, server_hostname
         self.suppress_ragged_eofs = suppress_ragged_eofs
-        self._tls, self._talk = None, None
-        try:
-            self._begin(before)
-        except BaseException:
-            self.close()
-            raise
+        self._talk, self._tls = speech.made, Conversation(self._sock, self._readiness, speech)
+        self._tls.records.feed(before)
         return self
-
-    def _begin(self, before: Any) -> None:
-        tls = Conversation(self._sock, self._readiness)
-        tls.records.feed(before)
-        self._talk = tls.records.begin(
-            lambda incoming, outgoing: self._context.wrap_bio(
-                incoming, outgoing, self.server_side, self.server_hostname, self._session
-            )
-        )
-        self._tls = tls
 
     def _hidden(self) -> Conversation:
         if self._tls is None:
@@ -485,7 +474,7 @@ class SSLListener(socket):
     def _over(cls, sock: socket, context: _ssl.SSLContext) -> Self:
         self = cls.__new__(cls)
         timeout = sock._timeout
-        self._hold(sock._readiness.end(lambda: moved(sock._sock)))
+        self._hold(sock._readiness.end(partial(moved, sock)))
         self._timeout, self._context = timeout, context
         return self
 
@@ -505,8 +494,9 @@ class SSLObject(Legacy):
     """
 
     def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
-        self._tls = Conversation(sock._sock, sock._readiness)
-        super().__init__(sock, self._tls.records, context, server_hostname)
+        speech = Speech(context.wrap_bio, server_hostname=server_hostname)
+        super().__init__(sock, speech.made)
+        self._tls = Conversation(sock._sock, sock._readiness, speech)
 
     async def write(self, s: ReadableBuffer, /) -> int:
         """Await until all of the bytes are encrypted and sent; how many that was."""
@@ -561,10 +551,10 @@ async def ssl(
     return made
 
 
-def moved(sock: _stdlib.socket) -> _stdlib.socket:
+def moved(sock: socket) -> _stdlib.socket:
     """Another object for the descriptor, which it takes with it."""
-    family, kind, proto = sock.family, sock.type, sock.proto
-    return _stdlib.socket(family, kind, proto, fileno=sock.detach())
+    proto = sock.proto
+    return _stdlib.socket(sock._family, sock._kind, proto, fileno=sock._sock.detach())
 
 
 async def _start_tls(

@@ -24,6 +24,7 @@ from aiosock._records import (
     InsecureWarning,
     Legacy,
     Records,
+    Speech,
     Stuck,
     ended,
     legacy_context,
@@ -48,9 +49,9 @@ T = TypeVar("T")
 class Conversation:
     """How TLS is spoken on one socket: which attempt is made in which direction."""
 
-    def __init__(self, sock: socket) -> None:
+    def __init__(self, sock: socket, speech: Speech) -> None:
         self._sock = sock
-        self.records = Records(sock._raw, sock._readiness, MSG_DONTWAIT)
+        self.records = Records(sock._raw, sock._readiness, MSG_DONTWAIT, speech)
 
     def hear(self, attempt: Callable[..., T], *args: Any) -> T:
         """The result of a reader's attempt."""
@@ -113,18 +114,10 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
         if talk is None:
             self._tls = self._talk = None
             return
-        tls = Conversation(self)
-        self._talk = tls.records.begin(
-            lambda incoming, outgoing: self._context._wrap_bio(  # type: ignore[attr-defined]  # the stdlib's
-                incoming,
-                outgoing,
-                self.server_side,
-                self.server_hostname,
-                owner=self,
-                session=self._session,  # type: ignore[attr-defined]  # likewise
-            )
-        )
-        self._tls = tls
+        how = self.server_side, self.server_hostname
+        wrap = self._context._wrap_bio  # type: ignore[attr-defined]  # the stdlib's, as is the next
+        speech = Speech(wrap, *how, owner=self, session=self._session)  # type: ignore[attr-defined]
+        self._talk, self._tls = speech.made, Conversation(self, speech)
 
     def _hidden(self) -> Conversation:
         if self._tls is None:
@@ -251,8 +244,9 @@ class SSLObject(Legacy):
     """
 
     def __init__(self, sock: socket, context: _ssl.SSLContext, server_hostname: str | None) -> None:
-        self._tls = Conversation(sock)
-        super().__init__(sock, self._tls.records, context, server_hostname)
+        speech = Speech(context.wrap_bio, server_hostname=server_hostname)
+        super().__init__(sock, speech.made)
+        self._tls = Conversation(sock, speech)
         self._tls.hear(self._tls.records.shake_hands)
 
     def write(self, s: ReadableBuffer, /) -> int:
@@ -312,6 +306,7 @@ def _start_tls(
 ) -> SSLSocket:
     is_on = isinstance(sock, SSLSocket) and sock._tls is not None
     vet_start(sock, is_on, context, server_side, server_hostname, session)
+    Speech(context.wrap_bio, server_side, server_hostname, session)  # a trial: _create detaches
     before = sock._reading.instead
     secure: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
         sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session

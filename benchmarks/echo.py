@@ -9,7 +9,8 @@ the same, and is slower than some of the servers.  In every round each server is
 once, in turn, so that a drift of the machine meets all of them alike.  A figure is a ratio
 to a peer on the same loop in the same round; the median over the rounds is printed, with
 the quarters beside it: half of the rounds lie between these.  Peers that are not installed
-(uvloop, trio, curio) are left out.
+(uvloop, trio, curio) are left out.  "bare epoll" is no peer but the limit: a loop without
+tasks, which knows nothing but this echo.
 """
 
 import argparse
@@ -138,6 +139,25 @@ def curio_server() -> None:
     curio.run(main)
 
 
+def bare_server() -> None:
+    """No tasks, no loop but this one: what Python allows at most."""
+    epoll, conns = select.epoll(), dict[int, socket.socket]()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        epoll.register(listener, select.EPOLLIN)
+        announce(listener.getsockname()[1])
+        while True:
+            for fd, _ in epoll.poll():
+                if fd == listener.fileno():
+                    conn, _ = listener.accept()
+                    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    conns[conn.fileno()] = conn
+                    epoll.register(conn, select.EPOLLIN)
+                elif data := conns[fd].recv(SIZE):
+                    conns[fd].sendall(data)
+                else:
+                    conns.pop(fd).close()
+
+
 def on(loop: str, server: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     def run() -> None:
         factory = asyncio.new_event_loop
@@ -159,7 +179,7 @@ SERVERS: dict[str, Callable[[], None]] = {
         "protocol": protocol_server,
     }.items()
 }
-SERVERS |= {"trio": trio_server, "curio": curio_server}
+SERVERS |= {"trio": trio_server, "curio": curio_server, "bare epoll": bare_server}
 
 
 def installed(name: str) -> bool:

@@ -5,8 +5,8 @@
 Each server is a process of its own, on one core; its clients are on another, and verify
 nothing.  Five works:
 
-- echo: as in echo.py, 1 KiB on 10 connections; the load is load.c with OpenSSL, where a
-  compiler and OpenSSL's headers are, or else one in Python;
+- echo: as in echo.py, 1 KiB on 10 connections, the limit "bare epoll" included; the load is
+  load.c with OpenSSL, where a compiler and OpenSSL's headers are, or else one in Python;
 - received: 64 MiB, which a client of the stdlib sends, in calls that take up to 64 KiB;
 - sent: as many, in pieces of 64 KiB, to a client of the stdlib that takes them;
 - handshakes: two threads of one client connect, shake hands, send a byte, get it back and
@@ -29,7 +29,9 @@ import gc
 import os
 import platform
 import resource
+import select
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -140,6 +142,52 @@ async def streams_server(talk: Talk, total: int, context: ssl.SSLContext) -> Non
     await server.serve_forever()
 
 
+class Bare:
+    """No tasks, no loop but this one: what Python allows at most."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock, self.incoming, self.outgoing = sock, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.talk = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.act = self.shake_hands
+
+    def shake_hands(self) -> None:
+        self.talk.do_handshake()
+        self.act = self.echo
+
+    def echo(self) -> None:
+        self.talk.write(self.talk.read(SIZE))
+
+    def hear(self) -> bool:
+        data = self.sock.recv(SIZE)
+        if not data:
+            return False
+        self.incoming.write(data)
+        with suppress(ssl.SSLWantReadError):
+            self.act()
+        if self.outgoing.pending:
+            self.sock.sendall(self.outgoing.read())
+        return True
+
+
+def bare_server(context: ssl.SSLContext) -> None:
+    epoll, conns = select.epoll(), dict[int, Bare]()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        epoll.register(listener, select.EPOLLIN)
+        announce(listener.getsockname()[1])
+        while True:
+            for fd, _ in epoll.poll():
+                if fd == listener.fileno():
+                    conn, _ = listener.accept()
+                    conns[conn.fileno()] = Bare(conn, context)
+                    epoll.register(conn, select.EPOLLIN)
+                else:
+                    with suppress(OSError):  # whoever goes, and how
+                        if conns[fd].hear():
+                            continue
+                    conns.pop(fd).sock.close()
+
+
 KINDS: dict[str, tuple[Callable[..., Awaitable[None]], dict[str, Talk]]] = {
     "aiosock": (
         aiosock_server,
@@ -151,13 +199,16 @@ KINDS: dict[str, tuple[Callable[..., Awaitable[None]], dict[str, Talk]]] = {
     ),
 }
 NAMES = [f"{kind} on {loop}" for loop in ("uvloop", "asyncio") for kind in KINDS]
+LIMIT = "bare epoll"  # which echoes only
 
 
 def serve(options: argparse.Namespace) -> None:
-    kind, _, loop = options.serve.split(" ")
-    server, talks = KINDS[kind]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.certificate)
+    if options.serve == LIMIT:
+        return bare_server(context)
+    kind, _, loop = options.serve.split(" ")
+    server, talks = KINDS[kind]
 
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_weight)
@@ -166,6 +217,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.trace:
         tracemalloc.start()
     on(loop, main)()
+    return None
 
 
 def tell_weight() -> None:
@@ -316,7 +368,7 @@ def run_echo(names: list[str], start: Start, folder: str, options: argparse.Name
     by, load = load_of(folder, options)
     print(f"echo: {options.connections} connections, {options.size} bytes from {by}", flush=True)
     rates = measure(
-        {name: start(name, "echo") for name in names},
+        {name: start(name, "echo") for name in [*names, LIMIT]},
         lambda server: load(server.port, options.connections, options.size, options.seconds),
         options.rounds,
     )
