@@ -40,7 +40,7 @@ WOULD_BLOCK = {
     "no object that keeps count is made before it was not",
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
-    "aiosock._records.Records.fill": "the ssl object is to hear of an empty kernel in its own word",
+    "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in its own word",
     "aiosock._records.Records.flush_for_reader": "any other error is left for the next read",
     "aiosock._records.Records._finish_saying": "the other direction is asked first who writes",
     "aiosock._records.Records.give_at_once": "the rest of a message is sent by an object that "
