@@ -9,6 +9,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _readiness      THE HEART: makes the operations that wait for one socket, each in its turn
     _operations     operations longer than one attempt: connecting, sending all
     _names          host and service names, looked up off the loop
+    _files          what makefile() returns
     _records        TLS as attempts: records between the kernel and an ssl object
     _socket         the awaitable socket: a method per documented method
     _tls            the same socket after a handshake, and the manual's ssl()
@@ -72,6 +73,7 @@ from ._constructors import (
     send_fds,
     socketpair,
 )
+from ._files import BinaryFile, RawFile, TextFile
 from ._names import (
     Resolver,
     getaddrinfo,
@@ -104,9 +106,11 @@ __all__ = [
     "SSL_ERROR_WANT_WRITE",
     "SSL_ERROR_WANT_X509_LOOKUP",
     "SSL_ERROR_ZERO_RETURN",
+    "BinaryFile",
     "InsecureWarning",
     "RAND_add",
     "RAND_status",
+    "RawFile",
     "Resolver",
     "SSLListener",
     "SSLObject",
@@ -114,6 +118,7 @@ __all__ = [
     "SSLType",
     "SocketIO",
     "SocketType",
+    "TextFile",
     "close",
     "create_connection",
     "create_server",

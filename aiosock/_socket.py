@@ -19,9 +19,21 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Self, SupportsIndex, TypeVar, overload
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    overload,
+)
 
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
+from ._files import BinaryFile, RawFile, TextFile, file_of
 from ._names import needs_lookup, numeric_address
 from ._operations import (
     AF_UNIX,
@@ -53,6 +65,8 @@ __all__ = ["from_stdlib_socket", "socket", "taken_over"]
 T = TypeVar("T")
 S = TypeVar("S", bound="socket")
 Awaited = Coroutine[Any, Any, T]
+BinaryMode = Literal["b", "rb", "br", "wb", "bw", "rwb", "rbw", "wrb", "wbr", "brw", "bwr"]
+TextMode = Literal["", "r", "w", "rw", "wr"]
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
@@ -83,6 +97,7 @@ class socket:
     __slots__ = (
         "__weakref__",
         "_family",
+        "_io_refs",
         "_kind",
         "_nosignal",
         "_readiness",
@@ -91,6 +106,7 @@ class socket:
         "_send",
         "_sending",
         "_shows_all",
+        "_shut",
         "_sock",
         "_stream",
         "_timeout",
@@ -103,6 +119,7 @@ class socket:
 
     def _hold(self, sock: _stdlib.socket) -> None:
         self._timeout = sock.gettimeout()
+        self._io_refs, self._shut = 0, False
         sock.setblocking(False)
         self._sock = sock
         plain: Any = super(_stdlib.socket, sock)  # numbers; to make enums of them costs more
@@ -394,6 +411,70 @@ class socket:
         """The deadline; in blocking mode MSG_DONTWAIT says never to wait."""
         return NOW if self._timeout is None and has(flags, MSG_DONTWAIT) else deadline
 
+    # --- files ------------------------------------------------------------------------
+
+    @overload
+    def makefile(
+        self, mode: BinaryMode, buffering: Literal[0], *, limit: int | None = ...
+    ) -> RawFile: ...
+
+    @overload
+    def makefile(
+        self, mode: BinaryMode, buffering: int | None = ..., *, limit: int | None = ...
+    ) -> BinaryFile: ...
+
+    @overload
+    def makefile(
+        self,
+        mode: TextMode = ...,
+        buffering: int | None = ...,
+        *,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        newline: str | None = ...,
+        limit: int | None = ...,
+    ) -> TextFile: ...
+
+    @overload
+    def makefile(
+        self,
+        mode: str = ...,
+        buffering: int | None = ...,
+        *,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        newline: str | None = ...,
+        bufsize: int | None = ...,
+        limit: int | None = ...,
+    ) -> BinaryFile | TextFile: ...
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        bufsize: int | None = None,
+        limit: int | None = None,
+    ) -> BinaryFile | TextFile:
+        """A file over the connection, whose calls are awaited; itself it never waits.
+
+        `mode` is made of "r", "w" and "b", without which it is a file of text; `buffering` is a
+        size in bytes, 0 for none (`bufsize` in the original manual).  `encoding`, `errors` and
+        `newline` are for text, as in ``open``.  `limit` bounds the length of a line.
+
+        The file uses the socket's timeout for each receive and send; unlike the stdlib's it goes
+        on after a timeout or a cancellation.  The connection ends when the socket and all its
+        files are closed.
+        """
+        if bufsize is not None:
+            if buffering is not None:
+                raise TypeError("buffering and bufsize are the same: give one, not both")
+            buffering = bufsize
+        return file_of(self, mode, buffering, encoding, errors, newline, limit)
+
     # --- waiting: readiness ---------------------------------------------------------
 
     async def wait_readable(self) -> None:
@@ -444,8 +525,22 @@ class socket:
     # --- the end --------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the socket; who waits for it gets OSError(EBADF).  A second call does nothing."""
+        """Close the socket; who waits for it gets OSError(EBADF).  A second call does nothing.
+
+        While a file of `makefile` is open, the connection is too.
+        """
+        self._shut = True
+        if not self._io_refs:
+            self._real_close()
+
+    def _real_close(self) -> None:
         self._readiness.end(self._sock.close)
+
+    def _decref_socketios(self) -> None:
+        """A file has closed."""
+        self._io_refs -= 1
+        if self._shut and not self._io_refs:
+            self._real_close()
 
     def detach(self) -> int:
         """Give the descriptor away, in the mode that `gettimeout` says, and be closed.
@@ -489,7 +584,7 @@ class socket:
 
     def _set(self, timeout: float | None) -> None:
         self._timeout = timeout
-        if self._closed:
+        if self.fileno() < 0:
             raise bad_descriptor()
 
     def gettimeout(self) -> float | None:
@@ -579,7 +674,7 @@ class socket:
 
     @property
     def _closed(self) -> bool:
-        return self._sock.fileno() < 0
+        return self._shut or self._sock.fileno() < 0
 
     def __repr__(self) -> str:
         return _stdlib.socket.__repr__(

@@ -367,11 +367,11 @@ class SSLSocket(socket):
 
     # --- the end -----------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def _real_close(self) -> None:
         """Say close_notify if the kernel takes it, and close.  Never waits."""
-        if self._tls is not None and self._talk is not None and not self._closed:
+        if self._tls is not None and self._talk is not None and self.fileno() >= 0:
             self._tls.records.farewell(self._talk.unwrap)
-        super().close()
+        super()._real_close()
         self._tls, self._talk = None, None
 
     def shutdown(self, how: int, /) -> None:

@@ -19,7 +19,7 @@ import aiosock_sync
 FLOORS = [
     {"aiosock._constants", "aiosock._deadline", "aiosock._poller", "aiosock._certificates"},
     {"aiosock._readiness"},
-    {"aiosock._operations", "aiosock._names"},
+    {"aiosock._operations", "aiosock._names", "aiosock._files"},
     {"aiosock._records", "aiosock._socket"},
     {"aiosock._tls"},
     {"aiosock._constructors"},
@@ -40,7 +40,14 @@ WOULD_BLOCK = {
     "no object that keeps count is made before it was not",
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
-    "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in its own word",
+    "aiosock._files._Buffer._some": "a file in non-blocking mode gives what there is",
+    "aiosock._files.BinaryFile.read": "likewise, and None for nothing",
+    "aiosock._files.BinaryFile.readinto1": "likewise",
+    "aiosock._files.RawFile.read": "likewise",
+    "aiosock._files.RawFile.write": "likewise, of the kernel's room",
+    "aiosock._files.BinaryFile._make_room_for": "what there is room for is kept",
+    "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in "
+    "its own word",
     "aiosock._records.Records.flush_for_reader": "any other error is left for the next read",
     "aiosock._records.Records._finish_saying": "the other direction is asked first who writes",
     "aiosock._records.Records.give_at_once": "the rest of a message is sent by an object that "

@@ -5,7 +5,6 @@ handed on as it is; a function that is awaited; a maker of sockets that is not. 
 that a new Python brings and nobody has thought of fails here.
 
 Decided where the document and today's Python differ: `SocketType` is the class `socket`.
-`makefile` is not there yet; it comes with the files that it returns.
 """
 
 import ast
@@ -46,6 +45,7 @@ HANDED_ON = (
 MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
+FILES = "BinaryFile RawFile TextFile".split()
 BEYOND = "Resolver from_stdlib_socket run set_resolver".split()
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
 OF_SSL = [  # of the stdlib's ssl, which were names of socket once
@@ -106,7 +106,7 @@ def test_exactly_the_functions_that_may_wait_are_awaited() -> None:
 
 
 def test_there_are_no_other_names() -> None:
-    assert set(aiosock.__all__) == {*_stdlib.__all__, *BESIDE_ALL, *BEYOND, *TLS, *OF_SSL}
+    assert set(aiosock.__all__) == {*_stdlib.__all__, *BESIDE_ALL, *BEYOND, *FILES, *TLS, *OF_SSL}
     assert public(vars(aiosock)) == set(aiosock.__all__)
 
 
@@ -224,9 +224,9 @@ def test_the_pyi_declares_the_right_types() -> None:
 # --- the socket's names -------------------------------------------------------------
 
 
-def test_the_socket_has_the_stdlibs_attributes_but_one_and_three_of_its_own() -> None:
+def test_the_socket_has_the_stdlibs_attributes_and_three_of_its_own() -> None:
     theirs, ours = public(dir(_stdlib.socket)), public(dir(aiosock.socket))
-    assert theirs - ours == {"makefile"}  # to come, with the files that it returns
+    assert not theirs - ours
     assert ours - theirs == {"start_tls", "wait_readable", "wait_writable"}
 
 
@@ -269,6 +269,8 @@ def test_an_attribute_can_only_be_read(module: Any, name: str) -> None:
 
 # As the C code of the stdlib takes them: it shows no signature of its own.
 METHOD_ARGUMENTS = {
+    "makefile": "self, mode='r', buffering=None, *, encoding=None, errors=None, newline=None, "
+    "bufsize=None, limit=None",
     "start_tls": "self, context, *, server_side=False, server_hostname=None, session=None, "
     "suppress_ragged_eofs=False",
     "bind": "self, address, /",

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import pytest
 from conftest import LOOPS, Loop
-from faces import METHODS, Face
+from faces import METHODS, Face, wrapped
 
 import aiosock
 
@@ -459,10 +459,9 @@ async def test_a_call_with_a_timeout_is_late(net: Face) -> None:
 # --- attributes ---------------------------------------------------------------------
 
 
-def test_every_name_of_the_class_is_there() -> None:
+def test_every_name_of_the_class_is_there_and_described() -> None:
     names = {name for name in dir(_stdlib.socket) if not name.startswith("_")}
-    assert names - set(dir(aiosock.socket)) <= {"makefile"}
-    assert not [name for name in names - {"makefile"} if not getattr(aiosock.socket, name).__doc__]
+    assert not [name for name in names if not getattr(aiosock.socket, name).__doc__]
 
 
 async def test_what_may_wait_is_awaited_and_nothing_else() -> None:
@@ -598,6 +597,12 @@ async def test_what_is_said_of_a_descriptor_is_believed(net: Face) -> None:
     assert (sock.family, sock.type, sock.proto) == (net.AF_INET6, net.SOCK_DGRAM, 5)
 
 
+async def test_a_family_that_nobody_knows_is_a_number(net: Face) -> None:
+    sock = net.socket(12345, 7, 5, fileno=net.module.socket().detach())
+    assert (sock.family, sock.type, sock.proto) == (12345, 7, 5)
+    assert (type(sock.family), type(sock.type)) == (int, int)
+
+
 async def test_a_descriptor_is_taken_for_blocking(net: Face) -> None:
     source = net.module.socket()
     source.setblocking(False)
@@ -646,35 +651,37 @@ async def test_a_dup_has_the_class_of_its_source(net: Face) -> None:
         assert (same.family, same.type, same.proto) == (own.family, own.type, own.proto)
 
 
-async def test_a_foreign_socket_is_taken_over() -> None:
+async def test_a_foreign_socket_is_taken_over(ours: Face) -> None:
     for timeout in MODES:
         foreign, peer = _stdlib.socketpair()
         foreign.settimeout(timeout)
         fd = foreign.fileno()
-        with peer, aiosock.from_stdlib_socket(foreign) as sock:
-            assert type(sock) is aiosock.socket
+        with peer:
+            taken = ours.module.from_stdlib_socket(foreign)
+            assert type(taken) is ours.module.socket
+            sock = ours.keep(wrapped(taken))
             assert foreign.fileno() == -1
             assert sock.fileno() == fd
             assert sock.gettimeout() == timeout
-            assert not os.get_blocking(fd)
+            assert os.get_blocking(fd) is (ours.blocks and timeout is None)
             peer.send(b"x")
             assert await sock.recv(1) == b"x"
 
 
-async def test_only_a_foreign_socket_is_taken_over() -> None:
+async def test_only_a_foreign_socket_is_taken_over(ours: Face) -> None:
     values: list[Any] = [None, 1, "sock"]
     for value in values:
         with pytest.raises(TypeError, match="socket.socket"):
-            aiosock.from_stdlib_socket(value)
-        with aiosock.socket() as own, pytest.raises(TypeError, match="socket.socket"):
-            aiosock.from_stdlib_socket(own)  # type: ignore[arg-type]  # that is the point
+            ours.module.from_stdlib_socket(value)
+    with aiosock.socket() as own, pytest.raises(TypeError, match="socket.socket"):
+        ours.module.from_stdlib_socket(own)
 
 
-async def test_taking_over_asks_no_default_timeout() -> None:
+async def test_taking_over_asks_no_default_timeout(ours: Face) -> None:
     foreign = _stdlib.socket()
     _stdlib.setdefaulttimeout(3)
     try:
-        with aiosock.from_stdlib_socket(foreign) as sock:
+        with ours.module.from_stdlib_socket(foreign) as sock:
             assert sock.gettimeout() is None
     finally:
         _stdlib.setdefaulttimeout(None)

@@ -98,6 +98,17 @@ REVEALED = {
     "aiosock.has_ipv6": "bool",
     "SO_REUSEADDR": "int",
     "aiosock.SocketType()": "socket",
+    # files
+    "sock.makefile()": "TextFile",
+    "sock.makefile('rw', newline='')": "TextFile",
+    "sock.makefile('rb')": "BinaryFile",
+    "sock.makefile('rwb', 4096, limit=100)": "BinaryFile",
+    "sock.makefile('rb', 0)": "RawFile",
+    "sock.makefile(str())": "BinaryFile | TextFile",
+    "await sock.makefile().readline()": "str",
+    "await sock.makefile('rb').readline()": "bytes",
+    "await sock.makefile('rb').read()": "bytes",
+    "await sock.makefile('rb', 0).read()": "bytes | None",
     # run
     "aiosock.run(seven())": "int",
     "aiosock.run(seven)": "int",
@@ -107,7 +118,8 @@ REFUSED = {
     "sock.recv(1).decode()": "attr-defined",
     "await sock.recv(bufsize=1)": "call-arg",
     "await sock.send('text')": "arg-type",
-    "sock.makefile()": "attr-defined",
+    "await sock.makefile('w').write(b'')": "arg-type",
+    "await sock.makefile('wb').write('')": "arg-type",
     "aiosock.NO_SUCH_NAME": "attr-defined",
     "aiosock.run(7)": "arg-type",
 }
