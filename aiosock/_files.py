@@ -275,10 +275,10 @@ class BinaryFile(_Buffer[bytes]):
         return await self._some(self._line(after(b"\n"), most, limit))
 
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """Await the lines up to the end of the stream, or so many that they have `hint` bytes."""
+        """Await the lines up to the end of the stream, or until they are more than `hint` bytes."""
         least = as_count(hint)
         self._must_read()
-        enough = self._line(after(b"\n"), seen=least - 1) if least > 0 else exactly(-1)
+        enough = self._line(after(b"\n"), seen=least) if least > 0 else exactly(-1)
         return io.BytesIO(await self._some(enough)).readlines()
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int | None = None) -> bytes:
@@ -422,7 +422,7 @@ class BinaryFile(_Buffer[bytes]):
         try:
             await self._sock.sendall(data)
         except BaseException as error:
-            self._unsent[:0] = data[getattr(error, "bytes_sent", 0) :]
+            self._unsent += data[getattr(error, "bytes_sent", 0) :]
             if isinstance(error, BlockingIOError):
                 raise would_block(0) from None
             raise
@@ -635,7 +635,7 @@ class TextFile(_Buffer[str]):
         """Await lines, as `BinaryFile.readlines`."""
         least = as_count(hint)
         self._must_read()
-        enough = self._line(self._end_of, seen=least - 1) if least > 0 else exactly(-1)
+        enough = self._line(self._end_of, seen=least) if least > 0 else exactly(-1)
         text, lines, start = await self._some(enough), list[str](), 0
         while start < len(text):
             end = self._end_of(text, start) or len(text)

@@ -180,8 +180,7 @@ async def read_list(file: Any) -> list[bytes]:
 
 
 async def read_some_lines(file: Any) -> list[bytes]:
-    lines: list[bytes] = await file.readlines(6) + await file.readlines(1) + await file.readlines(0)
-    return lines
+    return [b"|".join(await file.readlines(hint)) for hint in (4, 6, 1, 0)]
 
 
 async def read_parts_of_lines(file: Any) -> list[bytes]:
@@ -499,6 +498,15 @@ async def test_the_encoding_is_the_locales_where_none_is_named(net: Face) -> Non
     one, _ = net.socketpair()
     async with one.makefile() as file:
         assert file.encoding == io.TextIOWrapper(io.BytesIO(), io.text_encoding(None)).encoding
+
+
+async def test_half_a_character_at_the_end_belongs_to_the_last_line(net: Face) -> None:
+    one, other = net.socketpair()
+    await one.sendall(b"a\r\xe2\x82")
+    one.shutdown(_stdlib.SHUT_WR)
+    async with other.makefile(encoding="utf-8", errors="replace") as file:
+        assert await file.readline() == "a\n"
+        assert await file.readline() == "\N{REPLACEMENT CHARACTER}"
 
 
 async def test_bytes_that_are_no_text_can_still_be_read_as_bytes(pair: Pair) -> None:
@@ -964,6 +972,19 @@ async def test_each_of_several_readers_gets_a_whole_line(pair: Pair) -> None:
         assert await asyncio.gather(*reading) == [b"line %d\n" % n for n in range(5)]
 
 
+async def test_who_comes_later_does_not_take_what_another_waits_for(pair: Pair) -> None:
+    one, other = pair
+    async with other.makefile("rb") as file:
+        first = asyncio.create_task(file.readexactly(6))
+        await one.sendall(b"ab\n")
+        while not file._unread():  # noqa: ASYNC110  # nothing tells when it has come
+            await asyncio.sleep(0)
+        later = [asyncio.create_task(call) for call in (file.readline(), file.read(1))]
+        await asyncio.sleep(0)
+        await one.sendall(b"cd\nef\nx")
+        assert await asyncio.gather(first, *later) == [b"ab\ncd\n", b"ef\n", b"x"]
+
+
 async def test_a_cancelled_reader_gives_the_turn_on(pair: Pair) -> None:
     one, other = pair
     async with other.makefile("rb") as file:
@@ -1003,14 +1024,15 @@ def test_a_file_may_be_used_in_one_loop_after_another() -> None:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-        async def end() -> bytes:
+        async def end() -> list[bytes]:
             async with file:
-                waiting = asyncio.create_task(file.readline())
-                await one.sendall(b" line\n")
-                return await waiting
+                waiting = [asyncio.create_task(file.readline()) for _ in range(2)]
+                await asyncio.sleep(0)
+                await one.sendall(b" line\nand one\n")
+                return await asyncio.gather(*waiting)
 
         asyncio.run(wait_twice())
-        assert asyncio.run(end()) == b"half" * 1 + b" line\n"
+        assert asyncio.run(end()) == [b"half line\n", b"and one\n"]
 
 
 async def test_a_file_makes_no_cycle_that_keeps_it(pair: Pair) -> None:
