@@ -1,4 +1,4 @@
-"""The README and the demo: every example runs and prints what stands beneath it."""
+"""The README, the docs and the demo: every example runs and prints what stands beneath it."""
 
 import os
 import re
@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TEXTS = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
 PROGRAM = re.compile(r"```python\n(?P<code>.*?)```\s+```text\n(?P<printed>.*?)```", re.DOTALL)
-PROGRAMS = [(match["code"], match["printed"]) for match in PROGRAM.finditer(README)]
+PROGRAMS = [(m["code"], m["printed"]) for text in TEXTS for m in PROGRAM.finditer(text)]
 
 
 TLS_SERVER = 8443  # the port of the server that the README's example in TLS talks to
@@ -56,7 +57,7 @@ def tls_echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 
 def test_every_example_has_its_output_beneath_it() -> None:
-    assert len(PROGRAMS) == README.count("```python") >= 2
+    assert len(PROGRAMS) == sum(text.count("```python") for text in TEXTS) >= 3
 
 
 @pytest.mark.parametrize(("code", "printed"), PROGRAMS)
@@ -85,7 +86,12 @@ def test_the_first_screen_has_two_commands_that_need_nothing_but_python() -> Non
 
 
 def test_the_name_on_the_index_is_never_recommended() -> None:
-    texts = [*ROOT.glob("*.md"), *ROOT.glob("aiosock*/*.py"), *ROOT.glob("examples/*.py")]
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("aiosock*/*.py"),
+        *ROOT.glob("examples/*.py"),
+    ]
     wrong = re.compile(r"pip install (-\S+ )*aiosock\b")
     assert [text.name for text in texts if wrong.search(text.read_text())] == []
 
