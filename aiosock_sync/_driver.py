@@ -294,6 +294,8 @@ limits: Final = set[object]()  # those that hold anywhere: mostly none, and then
 def _free_driver() -> _Driver:
     """The thread's own, or one beside it while that is busy."""
     driver = outer = _here.driver
+    if driver is not None and driver.loop.is_closed():  # by somebody who found it
+        driver = outer = None
     if driver is None or driver.busy:
         driver = _here.driver = _Driver()
         driver.outer = outer
@@ -431,7 +433,8 @@ def is_late() -> bool:
 def _let_parent_alone() -> None:
     driver, _here.driver, _here.end = _here.driver, None, None
     if driver is not None:
-        driver.close()
+        with suppress(RuntimeError):  # it runs: what forks is an async function of the user
+            driver.close()
 
 
 os.register_at_fork(after_in_child=_let_parent_alone)

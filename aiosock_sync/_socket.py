@@ -240,7 +240,8 @@ class socket(_stdlib.socket):
 
     def _blocks(self) -> bool:
         """Whether the descriptor does, but for a moment of ours or of another process."""
-        return os.get_blocking(self._raw.fileno()) or _Moment(self)._do(lambda: self._lent)
+        fd = self._raw.fileno()  # of a closed one the engine tells
+        return fd < 0 or os.get_blocking(fd) or _Moment(self)._do(lambda: self._lent)
 
     def _be_in_time(self) -> None:
         if is_late() and self.gettimeout() != NOW:
@@ -283,6 +284,8 @@ class socket(_stdlib.socket):
 
     def _connect(self, call: str, address: Address, deadline: float | None) -> int:
         address = self._numeric(call, address, deadline)
+        if self.gettimeout() is None and not self._blocks():
+            deadline = NOW
         moment = _Moment(self)
         begin = getattr(moment, call)
         return run(connect(self._readiness, moment, deadline, begin, address))  # type: ignore[arg-type]  # of a socket it has what connecting takes
@@ -351,7 +354,7 @@ class socket(_stdlib.socket):
         if not flags or not isinstance(flags, int):
             attempt = getattr(self._raw, verb)
             return self._complete(self._reading, 0, flags, attempt, *args, _at_once(flags))
-        blocking, deadline = self.gettimeout() is None, self._deadline()
+        blocking, deadline = self.gettimeout() is None and self._blocks(), self._deadline()
         direction, deadline, attempt, args = receiving(
             self._readiness, self._raw, blocking, deadline, flags, verb, (*args, _at_once(flags))
         )
@@ -367,13 +370,13 @@ class socket(_stdlib.socket):
         """Wait for room and send data; how many bytes: on a stream in blocking mode all."""
         quiet = self._quiet(flags) if flags else self._quietly
         if self._wants_whole(flags):
-            return self._send_whole(flags, self._raw.send, data, quiet)
+            return self._send_whole(flags, False, self._raw.send, data, quiet)
         return self._complete(self._sending, 0, flags, self._raw.send, data, quiet)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Send all of the data; the timeout is for all of it together."""
         quiet = self._quiet(flags) if flags else self._quietly
-        self._send_whole(flags, self._raw.send, data, quiet)
+        self._send_whole(flags, True, self._raw.send, data, quiet)
 
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
@@ -384,7 +387,7 @@ class socket(_stdlib.socket):
         flags = args[1] if len(args) == 3 else 0
         args = (args[0], self._quiet(flags), args[-1])
         if self._wants_whole(flags):
-            return self._send_whole(flags, self._raw.sendto, *args)
+            return self._send_whole(flags, False, self._raw.sendto, *args)
         return self._complete(self._sending, 0, flags, self._raw.sendto, *args)
 
     def _send_to_name(self, send: Callable[..., int], call: str, *args: Any) -> int:
@@ -406,7 +409,7 @@ class socket(_stdlib.socket):
         if needs_lookup(self._raw.family, address):
             return self._send_to_name(socket.sendmsg, "bind", buffers, ancdata, flags, address)
         args = (again(buffers), again(ancdata), self._quiet(flags), address)
-        if self._wants_whole(flags):
+        if self._wants_whole(flags) and self._blocks():
             return self._run(SendingMessage(self._raw.sendmsg, *args))
         return self._complete(self._sending, 0, flags, self._raw.sendmsg, *args)
 
@@ -444,8 +447,9 @@ class socket(_stdlib.socket):
         return flags | self._quietly if isinstance(flags, int) else flags
 
     def _send_whole(
-        self, flags: Any, send: Callable[..., int], data: ReadableBuffer, *args: Any
+        self, flags: Any, must: bool, send: Callable[..., int], data: ReadableBuffer, *args: Any
     ) -> int:
+        """All of it; unless it must, a part where a descriptor does not block after all."""
         sent = 0
         if not (self._sending.line.busy or (limits and is_late())):
             try:
@@ -459,12 +463,14 @@ class socket(_stdlib.socket):
                 raise
             if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
                 return sent
-        return self._run(Sending(sent, send, data, *args), flags)
+        may_wait = self._may_wait(flags)
+        if sent and not (must or may_wait):
+            return sent
+        return self._run(Sending(sent, send, data, *args), may_wait)
 
-    def _run(self, attempt: Stateful, flags: Any = 0) -> int:
-        now = has(flags, MSG_DONTWAIT) and self.gettimeout() is None
+    def _run(self, attempt: Stateful, may_wait: bool = True) -> int:
         try:
-            deadline = NOW if now else self._deadline()
+            deadline = self._deadline() if may_wait else NOW
         except TimeoutError as late:
             attempt.stopped(late)
             raise
@@ -548,7 +554,7 @@ def _another(sock: _stdlib.socket) -> _stdlib.socket:
     It has no timeout of its own: its calls do not wait in C.
     """
     family, kind, proto = (getattr(_socket.socket, n).__get__(sock) for n in _KIND)
-    raw = _stdlib.socket(family, kind, proto, sock.fileno())
+    raw = _stdlib.socket(family, kind, proto, _socket.socket.fileno(sock))
     if raw.gettimeout() is not None:
         raw.settimeout(None)
         _socket.socket.settimeout(sock, sock.gettimeout())  # the descriptor's mode again

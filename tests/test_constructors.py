@@ -56,22 +56,13 @@ def closed_port() -> tuple[str, int]:
 @contextlib.contextmanager
 def found_at(*addresses: Any) -> Iterator[None]:
     """Every name is at these addresses."""
-
-    class Book:
-        async def getaddrinfo(self, host: Any, port: Any, *args: Any) -> Any:
-            return [
-                (AF_INET6 if ":" in address[0] else AF_INET, SOCK_STREAM, 6, "", address)
-                for address in addresses
-            ]
-
-        async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]:
-            return "", ""
-
-    aiosock.set_resolver(Book())
-    try:
+    found = [
+        (AF_INET6 if ":" in address[0] else AF_INET, SOCK_STREAM, 6, "", address)
+        for address in addresses
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_stdlib, "getaddrinfo", lambda *args, **named: found)
         yield
-    finally:
-        aiosock.set_resolver(None)
 
 
 # --- create_connection --------------------------------------------------------------
@@ -187,40 +178,37 @@ async def test_what_is_refused_late_leaves_no_socket(
     assert open_descriptors() == before
 
 
-async def test_addresses_are_tried_in_order_until_one_lets_us() -> None:
-    async with (
-        aiosock.create_server(("127.0.0.1", 0)) as first,
-        aiosock.create_server(("127.0.0.1", 0)) as second,
-    ):
-        with found_at(closed_port(), first.getsockname(), second.getsockname()):
-            async with aiosock.create_connection(("name.test", 1)) as sock:
-                assert sock.getpeername() == first.getsockname()
+async def test_addresses_are_tried_in_order_until_one_lets_us(net: Face) -> None:
+    first, second = await net.listener(), await net.listener()
+    with found_at(closed_port(), first.getsockname(), second.getsockname()):
+        sock = net.keep(await net.create_connection(("name.test", 1)))
+    assert sock.getpeername() == first.getsockname()
 
 
-async def test_the_last_error_is_raised() -> None:
+async def test_the_last_error_is_raised(net: Face) -> None:
     with (
         found_at(closed_port(), ("255.255.255.255", 9)),
         pytest.raises(OSError, match="unreachable|denied") as caught,
     ):
-        await aiosock.create_connection(("name.test", 1))
+        await net.create_connection(("name.test", 1))
     assert caught.value.errno != errno.ECONNREFUSED
 
 
-async def test_all_errors_are_kept_in_order() -> None:
+async def test_all_errors_are_kept_in_order(net: Face) -> None:
     with (
         found_at(closed_port(), ("::1", closed_port()[1], 0, 0), ("255.255.255.255", 9)),
         pytest.raises(ExceptionGroup) as caught,
     ):
-        await aiosock.create_connection(("name.test", 1), all_errors=True)
+        await net.create_connection(("name.test", 1), all_errors=True)
     refused = errno.ECONNREFUSED
     assert [getattr(error, "errno", None) for error in caught.value.exceptions][:2] == [refused] * 2
     assert len(caught.value.exceptions) == 3
 
 
 @pytest.mark.parametrize("all_errors", [False, True])
-async def test_a_name_without_an_address(all_errors: bool) -> None:
+async def test_a_name_without_an_address(net: Face, all_errors: bool) -> None:
     with found_at(), pytest.raises(OSError, match="^getaddrinfo returns an empty list$"):
-        await aiosock.create_connection(("name.test", 1), all_errors=all_errors)
+        await net.create_connection(("name.test", 1), all_errors=all_errors)
 
 
 @contextlib.asynccontextmanager
@@ -235,16 +223,14 @@ async def black_hole() -> Any:
             yield server.getsockname()
 
 
-async def test_the_timeout_is_for_each_address() -> None:
-    async with black_hole() as hole, aiosock.create_server(("127.0.0.1", 0)) as server:
+async def test_the_timeout_is_for_each_address(net: Face) -> None:
+    server = await net.listener()
+    async with black_hole() as hole, asyncio.timeout(10):
         with found_at(hole, hole, server.getsockname()):
-            async with (
-                asyncio.timeout(10),
-                aiosock.create_connection(("name.test", 1), 0.05) as sock,
-            ):
-                assert sock.getpeername() == server.getsockname()
+            sock = net.keep(await net.create_connection(("name.test", 1), 0.05))
+            assert sock.getpeername() == server.getsockname()
         with found_at(hole, hole), pytest.raises(TimeoutError, match="^timed out"):
-            await aiosock.create_connection(("name.test", 1), 0.02)
+            await net.create_connection(("name.test", 1), 0.02)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -1,353 +1,58 @@
 """How blocking calls wait: what interrupts them, what ends them, and what they leave behind.
 
-What a call returns is in the other files, for all faces.  Here is what only a blocking face
-has: signals, threads that share a socket, forks, loops of other people in the same thread,
-and the two calls that blocking code has nowhere else, `fail_after` and `call`.
+What a call returns is in the other files, for all faces, and what signals and forks do to
+a blocking one in files of their own.  Here is what else only a blocking face has: threads
+that share a socket, loops of other people in the same thread, and the two calls that
+blocking code has nowhere else, `fail_after` and `call`.
 """
 
 import asyncio
 import contextvars
 import errno
-import fcntl
 import gc
 import io
+import itertools
 import logging
 import math
 import os
-import signal
 import socket as _stdlib
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+from blocking import (
+    BULK,
+    HELLO,
+    IN_PART,
+    WAITS,
+    Interrupted,
+    accepting,
+    alarm,
+    black_hole,
+    each_module,
+    each_wait,
+    ended,
+    in_thread,
+    interrupt,
+    pair,
+    tcp_pair,
+    watched,
+)
 from conftest import LOOPS
 from faces import LIMIT, open_descriptors
 
 import aiosock
 import aiosock_sync
-from aiosock import _readiness
-from aiosock_sync import _driver
-
-HELLO = b"hello"
-
-
-class Interrupted(Exception):  # noqa: N818  # by a signal handler
-    """What a signal handler raises."""
 
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def pair(stack: ExitStack) -> tuple[aiosock_sync.socket, aiosock_sync.socket]:
-    one, other = aiosock_sync.socketpair()
-    return stack.enter_context(one), stack.enter_context(other)
-
-
-def tcp_pair(stack: ExitStack) -> tuple[aiosock_sync.socket, aiosock_sync.socket]:
-    with aiosock_sync.create_server(("127.0.0.1", 0)) as listener:
-        one = stack.enter_context(aiosock_sync.create_connection(listener.getsockname()))
-        return one, stack.enter_context(listener.accept()[0])
-
-
-def black_hole(stack: ExitStack) -> Any:
-    """The address of a listener that answers nobody: its queue is full."""
-    listener = stack.enter_context(_stdlib.create_server(("127.0.0.1", 0), backlog=0))
-    for _ in range(3):
-        client = stack.enter_context(_stdlib.socket())
-        client.setblocking(False)
-        client.connect_ex(listener.getsockname())
-    return listener.getsockname()
-
-
-@contextmanager
-def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Within it, a signal handler acts after a while, and again if that was not heard.
-
-    Python drops what a handler raises within a finalizer, with any socket.
-    """
-    before = signal.signal(signal.SIGALRM, lambda number, frame: act())
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def interrupt(error: type[BaseException] = KeyboardInterrupt) -> None:
-    raise error
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """A thread that makes a call, and the list to which its outcome goes."""
-    outcomes: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcomes.append(call())
-        except BaseException as error:
-            outcomes.append(type(error)(*error.args))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, outcomes
-
-
-def ended(thread: threading.Thread, outcomes: list[Any]) -> Any:
-    thread.join(LIMIT)
-    assert not thread.is_alive(), "it hangs"
-    return outcomes[0]
-
-
-# --- calls that wait for ever -------------------------------------------------------------
-
-Waiting = tuple[Any, Callable[[], Any]]
-
-
-def connecting(stack: ExitStack) -> Waiting:
-    sock, address = stack.enter_context(aiosock_sync.socket()), black_hole(stack)
-    return sock, lambda: sock.connect(address)
-
-
-def accepting(stack: ExitStack) -> Waiting:
-    listener = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0)))
-    return listener, listener.accept
-
-
-def of_a_pair(call: Callable[[Any], Any]) -> Callable[[ExitStack], Waiting]:
-    def make(stack: ExitStack) -> Waiting:
-        one, _ = pair(stack)
-        return one, lambda: call(one)
-
-    return make
-
-
-WAITS: dict[str, Callable[[ExitStack], Waiting]] = {
-    "recv": of_a_pair(lambda sock: sock.recv(10)),
-    "recv_into": of_a_pair(lambda sock: sock.recv_into(bytearray(10))),
-    "recvfrom": of_a_pair(lambda sock: sock.recvfrom(10)),
-    "recvmsg": of_a_pair(lambda sock: sock.recvmsg(10)),
-    "waitall": of_a_pair(lambda sock: sock.recv(10, _stdlib.MSG_WAITALL)),
-    "wait_readable": of_a_pair(lambda sock: sock.wait_readable()),
-    "send": of_a_pair(lambda sock: sock.send(bytes(10**7))),
-    "sendall": of_a_pair(lambda sock: sock.sendall(bytes(10**7))),
-    "accept": accepting,
-    "connect": connecting,
-}
-each_wait = pytest.mark.parametrize("name", WAITS)
-
-
-# --- signals ------------------------------------------------------------------------------
-
-
-@each_wait
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
-def test_a_handler_that_raises_ends_the_call(
-    name: str, error: type[BaseException], stack: ExitStack
-) -> None:
-    _, call = WAITS[name](stack)
-    with pytest.raises(error) as caught, alarm(0.02, lambda: interrupt(error)):
-        call()
-    assert ("bytes_sent" in vars(caught.value)) == name.startswith("send")
-    assert caught.value.__context__ is caught.value.__cause__ is None
-    files = [str(entry.path) for entry in caught.traceback]
-    assert [file for file in files if "asyncio" in file or "selectors" in file] == []
-
-
-def test_ctrl_c_takes_nothing_and_the_next_call_gets_the_data(stack: ExitStack) -> None:
-    one, other = pair(stack)
-    with pytest.raises(KeyboardInterrupt), alarm(0.02, interrupt):
-        one.recv(10)
-    other.sendall(HELLO)
-    assert one.recv(10) == HELLO
-
-
-def test_what_an_interrupted_sendall_tells_is_what_arrives(stack: ExitStack) -> None:
-    one, other = pair(stack)
-    with pytest.raises(KeyboardInterrupt) as caught, alarm(0.02, interrupt):
-        one.sendall(bytes(10**7))
-    one.close()
-    got = 0
-    while data := other.recv(2**20):
-        got += len(data)
-    assert got == vars(caught.value)["bytes_sent"] > 0
-
-
-# A signal may also come between the making of a coroutine and its first step, or within a
-# finalizer, where Python tells of what the handler raised, and goes on.
-@pytest.mark.filterwarnings("ignore:coroutine 'Direction.complete' was never awaited")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("timeout", [None, 30.0])
-def test_interruptions_at_any_moment_lose_nothing(timeout: float | None, stack: ExitStack) -> None:
-    one, other = pair(stack)
-    one.settimeout(timeout)
-    sent = got = 0
-    for phase in range(800):
-        sent += other.send(b"x") if phase % 3 == 0 else 0
-        with (
-            suppress(Interrupted),
-            alarm(0.00005 + phase % 97 * 1e-5, lambda: interrupt(Interrupted)),
-        ):
-            while True:
-                data = one.recv(1)
-                got += len(data)
-    other.shutdown(_stdlib.SHUT_WR)
-    while one.recv(1):
-        got += 1
-    assert sent - got in range(5)  # a byte that was returned, and the signal came before it counted
-
-
-def test_a_handler_that_raises_within_a_timer_of_ours_is_heard(
-    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """asyncio would log it and go on."""
-    one, _ = pair(stack)
-    one.settimeout(0.01)
-    real = _readiness.Line._ring
-
-    def ring(line: _readiness.Line) -> None:
-        real(line)
-        signal.raise_signal(signal.SIGALRM)
-
-    monkeypatch.setattr(_readiness.Line, "_ring", ring)
-    with pytest.raises(Interrupted), alarm(LIMIT, lambda: interrupt(Interrupted)):
-        one.recv(1)
-
-
-@pytest.mark.parametrize("wait", ["by hand", "as a task"])
-def test_a_signal_that_interrupted_no_system_call_is_heard(stack: ExitStack, wait: str) -> None:
-    """It came just before.  Here another thread takes it, and leaves the handler to this one."""
-    one, _ = pair(stack)
-    calls: dict[str, Callable[[], Any]] = {
-        "by hand": lambda: one.recv(1),
-        "as a task": lambda: aiosock_sync.call(asyncio.sleep, LIMIT),
-    }
-
-    def receive_signal() -> None:
-        time.sleep(0.1)
-        signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
-
-    with alarm(LIMIT, lambda: interrupt(Interrupted)):
-        thread, outcomes = in_thread(receive_signal)
-        start = time.monotonic()
-        with pytest.raises(Interrupted):
-            calls[wait]()
-        assert time.monotonic() - start < LIMIT / 2
-    ended(thread, outcomes)
-
-
-def test_an_interruption_before_the_loop_turns_frees_the_socket(
-    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, other = pair(stack)
-    real = _driver._free_driver
-
-    def interrupted() -> Any:
-        monkeypatch.setattr(_driver, "_free_driver", real)
-        raise Interrupted
-
-    monkeypatch.setattr(_driver, "_free_driver", interrupted)
-    try:
-        one.recv(10)
-    except Interrupted:  # which holds on to the frames of the call
-        other.sendall(HELLO)
-        assert one.recv(10) == HELLO
-
-
-@pytest.mark.parametrize("size", [-1, 2**70])
-def test_a_wrong_size_in_a_conversation_is_refused_at_once(size: int, stack: ExitStack) -> None:
-    one, other = tcp_pair(stack)
-
-    def converse() -> None:
-        threading.Timer(0.02, lambda: other.sendall(HELLO)).start()
-        assert one.recv(100) == HELLO
-        one.recv(size)
-
-    outcome = ended(*in_thread(converse))
-    assert isinstance(outcome, ValueError | OverflowError)
-
-
-def test_a_conversation_waits_on_no_descriptor_that_somebody_made_non_blocking(
-    stack: ExitStack,
-) -> None:
-    one, other = tcp_pair(stack)
-    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
-    sending.start()
-    assert one.recv(100) == HELLO
-    sending.join()
-    os.set_blocking(one.fileno(), False)
-    with pytest.raises(BlockingIOError):
-        one.recv(100)
-
-
-def test_a_handler_that_returns_does_not_extend_the_time(stack: ExitStack) -> None:
-    one, _ = pair(stack)
-    one.settimeout(0.2)
-    calls: list[float] = []
-
-    def again() -> None:
-        calls.append(time.monotonic())
-        signal.setitimer(signal.ITIMER_REAL, 0.03)
-
-    start = time.monotonic()
-    with pytest.raises(TimeoutError, match="^timed out$"), alarm(0.03, again):
-        one.recv(1)
-    assert len(calls) >= 3
-    assert 0.2 <= time.monotonic() - start < 0.2 + LIMIT
-
-
-def test_handlers_and_the_wakeup_descriptor_of_the_program_stay(stack: ExitStack) -> None:
-    one, _ = pair(stack)
-    before = [signal.getsignal(number) for number in signal.valid_signals()]
-    wakeup = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
-    one.settimeout(0.01)
-    with pytest.raises(TimeoutError):
-        one.recv(1)
-    assert [signal.getsignal(number) for number in signal.valid_signals()] == before
-    assert signal.set_wakeup_fd(wakeup) == wakeup
-
-
-def test_a_handler_may_itself_make_blocking_calls(stack: ExitStack) -> None:
-    one, other = pair(stack)
-    near, far = pair(stack)
-    near.settimeout(0.01)
-    got: list[bytes] = []
-
-    def handler() -> None:
-        with pytest.raises(TimeoutError):
-            near.recv(1)
-        one.sendall(b"the other direction")
-        far.sendall(HELLO)
-        got.append(near.recv(10))
-        other.sendall(b"go on")
-
-    with alarm(0.02, handler):
-        assert one.recv(10) == b"go on"
-    assert got == [HELLO]
-    assert other.recv(100) == b"the other direction"
-
-
-def test_a_handler_may_read_from_the_socket_that_is_waited_for(stack: ExitStack) -> None:
-    one, other = pair(stack)
-    got: list[bytes] = []
-
-    def handler() -> None:
-        other.sendall(b"ab")
-        got.append(one.recv(1))
-
-    with alarm(0.02, handler):
-        assert one.recv(1) == b"b"
-    assert got == [b"a"]
 
 
 # --- threads ------------------------------------------------------------------------------
@@ -364,6 +69,72 @@ def test_the_end_in_one_thread_wakes_another(name: str, end: str, stack: ExitSta
         os.close(number)
     error = ended(thread, outcomes)
     assert (type(error), error.errno) == (OSError, errno.EBADF)
+
+
+@pytest.mark.parametrize("verb", ["connect", "connect_ex", "bind", "sendto", "sendmsg"])
+def test_the_end_wakes_who_looks_a_name_up_for_the_socket(
+    verb: str, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    stack.callback(over.set)
+    monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: over.wait(LIMIT) and [])
+    sock = stack.enter_context(aiosock_sync.socket(type=_stdlib.SOCK_DGRAM))
+    before: dict[str, tuple[Any, ...]] = {"sendto": (HELLO,), "sendmsg": ([HELLO], [], 0)}
+    arguments = (*before.get(verb, ()), ("somewhere", 80))
+    thread = in_thread(lambda: getattr(sock, verb)(*arguments))
+    time.sleep(0.02)
+    sock.close()
+    error = ended(*thread)
+    assert (type(error), error.errno) == (OSError, errno.EBADF)
+
+
+def test_the_end_wakes_who_reads_a_file_of_the_socket(stack: ExitStack) -> None:
+    """It lives as long as the file; here the file closes as well."""
+    one, _ = pair(stack)
+    file = stack.enter_context(one.makefile("rb", 0))
+    thread = in_thread(lambda: file.read(1))
+    time.sleep(0.02)
+    one.close()
+    assert one.fileno() >= 0
+    file.close()
+    assert ended(*thread).errno == errno.EBADF
+
+
+@pytest.mark.parametrize("end", ["close", "detach"])
+def test_nobody_watches_a_socket_that_has_ended(end: str, stack: ExitStack) -> None:
+    """Although its connection lives on, under another number."""
+    one, _ = pair(stack)
+    waiting = in_thread(lambda: one.recv(10))
+    time.sleep(0.02)
+    number, kept = one.fileno(), os.dup(one.fileno())
+    stack.callback(os.close, kept)
+    assert number in itertools.chain(*watched().values())
+    if getattr(one, end)() is not None:
+        os.close(number)
+    assert number not in itertools.chain(*watched().values())
+    assert ended(*waiting).errno == errno.EBADF
+
+
+def test_who_waited_for_a_closed_socket_takes_nothing_from_the_next_with_its_number(
+    stack: ExitStack,
+) -> None:
+    one, _ = pair(stack)
+    number = one.fileno()
+    waiting = in_thread(lambda: one.recv(10))
+    time.sleep(0.02)
+    near, far = _stdlib.socketpair()
+    one.close()
+    os.dup2(near.fileno(), number)  # before the one who waits has heard
+    near.close()
+    stack.enter_context(far)
+    with aiosock_sync.socket(fileno=number) as following:
+        far.sendall(HELLO)
+        assert ended(*waiting).errno == errno.EBADF
+        assert following.recv(10) == HELLO
+        again = in_thread(lambda: following.recv(10))
+        time.sleep(0.02)
+        far.sendall(b"again")
+        assert ended(*again) == b"again"
 
 
 def test_an_end_in_the_moment_before_a_wait_is_seen() -> None:
@@ -455,14 +226,33 @@ def test_several_threads_accept(stack: ExitStack) -> None:
     assert {peer for _, peer in accepted} == {client.getsockname() for client in clients}
 
 
-def test_the_timeout_at_the_start_of_a_call_counts(stack: ExitStack) -> None:
-    one, other = pair(stack)
+@pytest.mark.parametrize("later", [0.001, 0.0, None])
+@pytest.mark.parametrize("own", [None, LIMIT])
+@each_module
+def test_the_timeout_at_the_start_of_a_call_counts(
+    module: Any, own: float | None, later: float | None, stack: ExitStack
+) -> None:
+    one, other = pair(stack, module)
+    one.settimeout(own)
     thread, outcomes = in_thread(lambda: one.recv(10))
     time.sleep(0.02)
-    one.settimeout(0.001)
+    one.settimeout(later)
+    assert os.get_blocking(one.fileno()) is (later is None)
     time.sleep(0.02)
     other.sendall(HELLO)
     assert ended(thread, outcomes) == HELLO
+
+
+@each_module
+def test_and_it_ends_the_call_although_there_is_none_any_more(
+    module: Any, stack: ExitStack
+) -> None:
+    one, _ = pair(stack, module)
+    one.settimeout(0.05)
+    thread, outcomes = in_thread(lambda: one.recv(10))
+    time.sleep(0.02)
+    one.settimeout(None)
+    assert isinstance(ended(thread, outcomes), TimeoutError)
 
 
 def test_a_threads_loop_ends_with_it_though_an_error_remembers_it(stack: ExitStack) -> None:
@@ -483,25 +273,27 @@ def test_a_threads_loop_ends_with_it_though_an_error_remembers_it(stack: ExitSta
     assert open_descriptors(queues=True) == before
 
 
-def test_many_threads_leave_nothing(stack: ExitStack) -> None:
-    before = open_descriptors(queues=True)
+def test_many_threads_mix_nothing_and_leave_nothing(stack: ExitStack) -> None:
+    before, loops = open_descriptors(queues=True), len(loops_there_are())
 
-    def work() -> int:
+    def work(number: int) -> int:
         one, other = aiosock_sync.socketpair()
         with one, other:
             server = threading.Thread(target=echo, args=(other,))
             server.start()
-            for _ in range(100):
-                one.sendall(HELLO)
-                assert one.recv(100) == HELLO
+            for turn in range(100):
+                asked = b"%d of %d" % (turn, number)
+                one.sendall(asked)
+                assert one.recv(100) == asked
             one.close()
             server.join()
-        return 1
+        return number
 
-    threads = [in_thread(work) for _ in range(200)]
-    assert [ended(*thread) for thread in threads] == [1] * 200
+    threads = [in_thread(lambda number=number: work(number)) for number in range(200)]  # type: ignore[misc]  # this turn's
+    assert [ended(*thread) for thread in threads] == list(range(200))
     gc.collect()
     assert open_descriptors(queues=True) == before
+    assert len(loops_there_are()) <= loops
 
 
 def echo(sock: aiosock_sync.socket) -> None:
@@ -509,144 +301,9 @@ def echo(sock: aiosock_sync.socket) -> None:
         sock.sendall(data)
 
 
-# --- processes ----------------------------------------------------------------------------
-
-
-def in_child(act: Callable[[], None]) -> int:
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("threaded", [False, True])
-def test_a_forked_child_leaves_its_parents_loop_alone(threaded: bool, stack: ExitStack) -> None:
-    one, other = pair(stack)
-    near, far = pair(stack)
-    one.settimeout(0.01)
-    with pytest.raises(TimeoutError):
-        one.recv(1)  # it is registered now
-    one.settimeout(None)
-    waiting = in_thread(lambda: near.recv(10)) if threaded else None
-    time.sleep(0.02)
-
-    def child() -> None:
-        mine, yours = aiosock_sync.socketpair()
-        mine.settimeout(0.01)
-        with suppress(TimeoutError):
-            mine.recv(1)
-        yours.sendall(HELLO)
-        assert mine.recv(10) == HELLO
-        for sock in (one, other, near, far, mine, yours):
-            sock.close()
-
-    assert in_child(child) == 0
-    if waiting:
-        far.sendall(HELLO)
-        assert ended(*waiting) == HELLO
-    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
-    sending.start()
-    assert one.recv(10) == HELLO
-    sending.join()
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_while_another_thread_is_in_the_engine_hangs_no_child() -> None:
-    """The child has a copy of the lock, and not the thread that would release it."""
-    inside = threading.Event()
-
-    def hold() -> None:
-        with _readiness.adopting:
-            inside.set()
-            time.sleep(0.05)
-
-    def child() -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(int(LIMIT))
-        one, other = aiosock_sync.socketpair()
-        one.settimeout(0.01)
-        with suppress(TimeoutError):
-            one.recv(1)
-        one.close()
-        other.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    inside.wait()
-    assert in_child(child) == 0
-    thread.join()
-
-
-def test_a_child_process_finds_a_blocking_descriptor_blocking(stack: ExitStack) -> None:
-    one, other = pair(stack)
-    program = "import os; print(os.read(0, 100))"
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=one.fileno(), stdout=subprocess.PIPE
-    ) as child:
-        time.sleep(0.1)
-        other.sendall(HELLO)
-        assert child.communicate(timeout=LIMIT)[0] == b"b'hello'\n"
-
-
-@each_wait
-def test_the_descriptors_mode_is_the_sockets_also_while_it_waits(
-    name: str, stack: ExitStack
-) -> None:
-    sock, call = WAITS[name](stack)
-    thread, outcomes = in_thread(call)
-    time.sleep(0.02)
-    assert not fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK
-    sock.settimeout(1)
-    assert fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK
-    sock.close()
-    ended(thread, outcomes)
-
-
-EXITS = {
-    "in an exit function": "atexit.register(use)",
-    "in a finalizer at the end": """
-class Last:
-    def __del__(self):
-        use()
-last = Last()
-use()
-""",
-    "in a thread that is left behind": """
-warnings.simplefilter("ignore", ResourceWarning)
-one, other = aiosock_sync.socketpair()
-threading.Thread(target=one.recv, args=(1,), daemon=True).start()
-time.sleep(0.05)
-""",
-    "nowhere more": "use()",
-}
-
-
-@pytest.mark.parametrize("where", EXITS)
-def test_the_interpreter_ends_in_silence_with_a_socket_used(where: str) -> None:
-    program = f"""
-import aiosock_sync, atexit, threading, time, warnings
-
-def use():
-    one, other = aiosock_sync.socketpair()
-    with one, other:
-        other.settimeout(0.01)
-        try:
-            other.recv(1)
-        except TimeoutError:
-            one.sendall(b"x")
-        assert other.recv(1) == b"x"
-
-{EXITS[where]}
-"""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "")
+def loops_there_are() -> list[asyncio.AbstractEventLoop]:
+    gc.collect()
+    return [found for found in gc.get_objects() if isinstance(found, asyncio.AbstractEventLoop)]
 
 
 # --- loops of other people ------------------------------------------------------------------
@@ -675,6 +332,158 @@ def test_a_call_inside_a_running_loop_blocks_and_leaves_the_loop_running(
 
     with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         runner.run(main())
+
+
+class Caller(asyncio.Protocol):
+    """Makes a blocking call when data arrives."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.call()
+        self.transport.close()
+
+
+async def from_a_task(call: Callable[[], Any]) -> None:
+    call()
+
+
+async def from_call_soon(call: Callable[[], Any]) -> None:
+    asyncio.get_running_loop().call_soon(call)
+
+
+async def from_a_timer(call: Callable[[], Any]) -> None:
+    asyncio.get_running_loop().call_later(0.001, call)
+
+
+async def from_a_reader(call: Callable[[], Any]) -> None:
+    loop, (one, other) = asyncio.get_running_loop(), _stdlib.socketpair()
+
+    def act() -> None:
+        loop.remove_reader(one)
+        one.close()
+        other.close()
+        call()
+
+    loop.add_reader(one, act)
+    other.send(b"x")
+
+
+async def from_a_protocol(call: Callable[[], Any]) -> None:
+    one, other = _stdlib.socketpair()
+    await asyncio.get_running_loop().create_connection(lambda: Caller(call), sock=one)
+    other.send(b"x")
+    other.close()
+
+
+async def from_another_thread(call: Callable[[], Any]) -> None:
+    await asyncio.to_thread(call)
+
+
+PLACES = {
+    place.__name__.removeprefix("from_"): place
+    for place in (
+        from_a_task,
+        from_call_soon,
+        from_a_timer,
+        from_a_reader,
+        from_a_protocol,
+        from_another_thread,
+    )
+}
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+@pytest.mark.parametrize("place", PLACES)
+def test_every_kind_of_call_blocks_wherever_in_a_running_loop_it_is_made(
+    place: str, loop_name: str, stack: ExitStack
+) -> None:
+    """And the loop goes on as if nothing had been."""
+    listener, _ = accepting(stack)
+    address = "localhost", listener.getsockname()[1]
+
+    def converse() -> bytes:
+        running = asyncio._get_running_loop()
+        serving = in_thread(lambda: serve(listener))
+        with aiosock_sync.create_connection(address) as sock:  # looks a name up, and waits
+            sock.sendall(bytes(10**6) + HELLO)
+            sock.shutdown(_stdlib.SHUT_WR)
+            sock.settimeout(LIMIT)
+            answer = sock.recv(10, _stdlib.MSG_WAITALL)
+            answer += sock.recv(10)
+        with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.01):
+            listener.accept()
+        assert aiosock_sync.call(answer_of, 1, more=2) == 3
+        assert ended(*serving) is None
+        assert asyncio._get_running_loop() is running
+        return answer
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        outcome = loop.create_future()
+        loop.set_exception_handler(lambda loop, told: outcome.set_exception(told["exception"]))
+
+        def act() -> None:
+            answer = converse()
+            loop.call_soon_threadsafe(outcome.set_result, answer)
+
+        await PLACES[place](act)
+        async with asyncio.timeout(LIMIT):
+            answer = await outcome
+            await asyncio.sleep(0.001)
+            return answer, await asyncio.to_thread(lambda: 5)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        assert runner.run(main()) == (HELLO, 5)
+
+
+def serve(listener: aiosock_sync.socket) -> None:
+    with listener.accept()[0] as conn:
+        got = b"".join(iter(lambda: conn.recv(2**16), b""))
+        time.sleep(0.01)
+        conn.sendall(got[-len(HELLO) :])
+
+
+async def answer_of(value: int, *, more: int) -> int:
+    await asyncio.sleep(0)
+    return value + more
+
+
+def test_a_loop_that_somebody_closes_is_made_anew(stack: ExitStack) -> None:
+    one, other = pair(stack)
+
+    async def found() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.01):
+        one.recv(1)
+    loop = aiosock_sync.call(found)
+    assert aiosock_sync.call(found) is loop
+    loop.close()
+    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
+    sending.start()
+    assert one.recv(10) == HELLO
+    sending.join()
+    again = aiosock_sync.call(found)
+    again.close()
+    assert aiosock_sync.call(found) not in (loop, again)
+    assert aiosock_sync.getaddrinfo("localhost", 80)
+
+
+def test_calls_between_runs_of_asyncio_leave_its_loops_alone(stack: ExitStack) -> None:
+    one, other = pair(stack)
+    for _ in range(3):
+        with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.005):
+            one.recv(1)
+        asyncio.run(asyncio.sleep(0.001))
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
+    other.sendall(HELLO)
+    assert one.recv(10) == HELLO
 
 
 @pytest.mark.parametrize("loop_name", LOOPS)
@@ -739,24 +548,76 @@ def test_a_dropped_socket_closes_at_once_also_when_it_has_waited(stack: ExitStac
         os.fstat(number)
 
 
-def test_no_public_method_calls_another(stack: ExitStack) -> None:
+@pytest.mark.parametrize("size", [-1, 2**70])
+def test_a_wrong_size_in_a_conversation_is_refused_at_once(size: int, stack: ExitStack) -> None:
+    one, other = tcp_pair(stack)
+
+    def converse() -> None:
+        threading.Timer(0.02, lambda: other.sendall(HELLO)).start()
+        assert one.recv(100) == HELLO
+        one.recv(size)
+
+    outcome = ended(*in_thread(converse))
+    assert isinstance(outcome, ValueError | OverflowError)
+
+
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "accept": lambda sock, _: sock.accept()[0].close(),
+    "bind": lambda sock, _: sock.bind(("localhost", 0)),
+    "connect": lambda sock, address: sock.connect(("localhost", address[1])),
+    "connect_ex": lambda sock, address: sock.connect_ex(("localhost", address[1])),
+    "recv": lambda sock, _: sock.recv(10),
+    "recv_into": lambda sock, _: sock.recv_into(bytearray(10)),
+    "recvfrom": lambda sock, _: sock.recvfrom(10),
+    "recvfrom_into": lambda sock, _: sock.recvfrom_into(bytearray(10)),
+    "recvmsg": lambda sock, _: sock.recvmsg(10),
+    "recvmsg_into": lambda sock, _: sock.recvmsg_into([bytearray(10)]),
+    "send": lambda sock, _: sock.send(BULK),
+    "sendall": lambda sock, _: sock.sendall(BULK),
+    "sendmsg": lambda sock, _: sock.sendmsg([BULK]),
+    "sendto": lambda sock, address: sock.sendto(BULK, address),
+    "sendfile": lambda sock, _: sock.sendfile(io.BytesIO(BULK)),
+    "wait_readable": lambda sock, _: sock.wait_readable(),
+    "wait_writable": lambda sock, _: sock.wait_writable(),
+    "shutdown": lambda sock, _: sock.shutdown(_stdlib.SHUT_RDWR),
+    "setblocking": lambda sock, _: sock.setblocking(False),
+    "settimeout": lambda sock, _: sock.settimeout(1),
+    "detach": lambda sock, _: os.close(sock.detach()),
+    "close": lambda sock, _: sock.close(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_public_method_calls_another(name: str, stack: ExitStack) -> None:
     """A subclass may override any of them, as ssl's does."""
-
-    class Strict(aiosock_sync.socket):
-        def forbidden(self, *args: Any, **kwargs: Any) -> Any:
-            raise AssertionError("called by another method")
-
-        connect_ex = send = recv = recvfrom = recv_into = sendto = forbidden
-
     listener, _ = accepting(stack)
-    sock = stack.enter_context(Strict())
-    sock.connect(listener.getsockname())
-    conn = stack.enter_context(listener.accept()[0])
-    sock.sendall(HELLO)
-    assert sock.sendmsg([HELLO]) == 5
-    assert conn.recv(10, _stdlib.MSG_WAITALL) == HELLO * 2
-    conn.sendall(HELLO)
-    assert sock.recvmsg(10)[0] == HELLO
+    address = listener.getsockname()
+    with reticent(name)() as sock:
+        if name == "accept":
+            _stdlib.socket.bind(sock, ("127.0.0.1", 0))
+            _stdlib.socket.listen(sock)
+            peer = stack.enter_context(_stdlib.create_connection(sock.getsockname()))
+        elif not name.startswith(("bind", "connect")):
+            _stdlib.socket.connect(sock, address)
+            peer = stack.enter_context(listener.accept()[0])
+            feeding = threading.Timer(0.02, lambda: peer.sendall(HELLO))
+            drinking = in_thread(lambda: sum(map(len, iter(lambda: peer.recv(2**20), b""))))
+            feeding.start()
+            stack.callback(feeding.join)
+            stack.callback(ended, *drinking)
+        CALLS[name](sock, address)
+        _stdlib.socket.close(sock)
+
+
+def reticent(name: str) -> type[aiosock_sync.socket]:
+    """A class whose public methods are for others than its own: all but this one."""
+
+    def forbidden(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("called by another method")
+
+    needed = {name, "gettimeout", "getsockname"}
+    others = {n for n in CALLS if n not in needed} | {"dup", "fileno", "getpeername", "makefile"}
+    return type("Reticent", (aiosock_sync.socket,), dict.fromkeys(others, forbidden))
 
 
 # --- fail_after -----------------------------------------------------------------------------
@@ -764,7 +625,7 @@ def test_no_public_method_calls_another(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [(name, own) for name in WAITS for own in (None, 30.0) if name != "send" or not own],
+    [(name, own) for name in WAITS for own in (None, 30.0) if name not in IN_PART or not own],
 )
 def test_fail_after_bounds_a_call(name: str, own: float | None, stack: ExitStack) -> None:
     sock, call = WAITS[name](stack)

@@ -22,8 +22,23 @@ from typing import Any
 
 import pytest
 import trustme
+from blocking import (
+    BULK,
+    HELLO,
+    IN_PART,
+    THE_STDLIBS,
+    WAITS,
+    Interrupted,
+    alarm,
+    each_module,
+    ended,
+    in_child,
+    in_thread,
+    interrupt,
+    pair,
+    tcp_pair,
+)
 from faces import LIMIT
-from test_driver import HELLO, Interrupted, alarm, ended, in_child, in_thread, interrupt, pair
 
 import aiosock_sync
 
@@ -226,6 +241,76 @@ def test_another_process_in_its_moment_is_waited_for(listener: aiosock_sync.sock
     os.close(into)
 
 
+# --- a mode that somebody else has set --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in THE_STDLIBS if name != "sendfile"])
+@each_module
+def test_nobody_waits_on_a_descriptor_that_somebody_made_non_blocking(
+    module: Any, name: str, stack: ExitStack
+) -> None:
+    """Although the socket's own mode is blocking."""
+    sock, call = WAITS[name](stack, module)
+    os.set_blocking(sock.fileno(), False)
+    outcome = ended(*in_thread(call))
+    if name in IN_PART:
+        assert 0 < outcome < len(BULK)
+    elif name == "connect_ex":
+        assert outcome == errno.EINPROGRESS
+    else:
+        number = errno.EINPROGRESS if name == "connect" else errno.EAGAIN
+        assert (type(outcome), outcome.errno) == (BlockingIOError, number)
+
+
+@each_module
+def test_a_sendall_that_does_not_wait_has_sent_what_fitted(module: Any, stack: ExitStack) -> None:
+    one, other = pair(stack, module)
+    os.set_blocking(one.fileno(), False)
+    with pytest.raises(BlockingIOError) as caught:
+        one.sendall(BULK)
+    one.close()
+    got = sum(map(len, iter(lambda: other.recv(2**20), b"")))
+    assert 0 < got < len(BULK)
+    assert vars(caught.value).get("bytes_sent", got) == got
+
+
+@each_module
+def test_waitall_takes_what_is_there_where_nobody_waits(module: Any, stack: ExitStack) -> None:
+    one, other = pair(stack, module)
+    os.set_blocking(one.fileno(), False)
+    other.sendall(b"12")
+    assert one.recv(4, _stdlib.MSG_WAITALL) == b"12"
+
+
+@each_module
+def test_a_second_socket_for_a_descriptor_changes_its_mode_and_no_timeout(
+    module: Any, stack: ExitStack
+) -> None:
+    one, _ = pair(stack, module)
+    same = stack.enter_context(one.dup())
+    same.setblocking(False)
+    assert (one.gettimeout(), same.gettimeout()) == (None, 0.0)
+    assert not os.get_blocking(one.fileno())
+    with pytest.raises(BlockingIOError):
+        one.recv(1)
+    one.setblocking(True)
+    assert os.get_blocking(same.fileno())
+    assert same.gettimeout() == 0.0
+
+
+def test_a_conversation_waits_on_no_descriptor_that_somebody_made_non_blocking(
+    stack: ExitStack,
+) -> None:
+    one, other = tcp_pair(stack)
+    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
+    sending.start()
+    assert one.recv(100) == HELLO
+    sending.join()
+    os.set_blocking(one.fileno(), False)
+    with pytest.raises(BlockingIOError):
+        one.recv(100)
+
+
 # --- at any moment --------------------------------------------------------------------------
 
 
@@ -264,6 +349,101 @@ def test_a_sendall_that_is_interrupted_tells_how_far_it_got(stack: ExitStack) ->
 
 
 # --- who else relies on the mode -------------------------------------------------------------
+
+
+MODES = [None, LIMIT, 0.0]
+
+
+@pytest.mark.parametrize("timeout", MODES)
+@each_module
+def test_the_descriptor_blocks_while_there_is_no_timeout(
+    module: Any, timeout: float | None, stack: ExitStack
+) -> None:
+    one, _ = pair(stack, module)
+    assert os.get_blocking(one.fileno())
+    one.settimeout(timeout)
+    assert os.get_blocking(one.fileno()) is (timeout is None)
+    module.setdefaulttimeout(timeout)
+    stack.callback(module.setdefaulttimeout, None)
+    made = [stack.enter_context(module.socket()), *pair(stack, module)]
+    assert {os.get_blocking(sock.fileno()) for sock in made} == {timeout is None}
+
+
+PASSED_ON: dict[str, Callable[[Any, Any], int]] = {
+    "duplicated": lambda module, sock: os.dup(sock.fileno()),
+    "by dup": lambda module, sock: int(sock.dup().detach()),
+    "in a message": lambda module, sock: sent_along(module, sock),
+}
+
+
+def sent_along(module: Any, sock: Any) -> int:
+    one, other = module.socketpair()
+    with one, other:
+        module.send_fds(one, [b"x"], [sock.fileno()])
+        number: int = module.recv_fds(other, 1, 1)[1][0]
+        return number
+
+
+@pytest.mark.parametrize("timeout", MODES)
+@pytest.mark.parametrize("way", PASSED_ON)
+@each_module
+def test_a_descriptor_is_passed_on_in_its_mode(
+    module: Any, way: str, timeout: float | None, stack: ExitStack
+) -> None:
+    """Also while another thread waits for it."""
+    one, other = pair(stack, module)
+    one.settimeout(timeout)
+    reading = in_thread(lambda: one.recv(10))
+    time.sleep(0.01)
+    number = PASSED_ON[way](module, one)
+    assert os.get_blocking(number) is (timeout is None)
+    assert os.get_blocking(one.fileno()) is (timeout is None)
+    os.close(number)
+    other.sendall(HELLO)
+    assert isinstance(ended(*reading), BlockingIOError if timeout == 0 else bytes)
+
+
+@pytest.mark.parametrize("timeout", MODES)
+@each_module
+def test_fromfd_leaves_the_mode_and_says_blocking(
+    module: Any, timeout: float | None, stack: ExitStack
+) -> None:
+    one, _ = pair(stack, module)
+    one.settimeout(timeout)
+    with module.fromfd(one.fileno(), one.family, one.type) as same:
+        assert same.gettimeout() is None
+        assert os.get_blocking(one.fileno()) is (timeout is None)
+        assert os.get_blocking(same.fileno()) is (timeout is None)
+
+
+@pytest.mark.parametrize("timeout", MODES)
+@each_module
+def test_a_descriptor_that_was_waited_for_is_detached_in_its_mode(
+    module: Any, timeout: float | None, stack: ExitStack
+) -> None:
+    one, other = pair(stack, module)
+    sending = threading.Timer(0.02, lambda: other.sendall(HELLO))
+    sending.start()
+    assert one.recv(10) == HELLO
+    sending.join()
+    one.settimeout(timeout)
+    number = one.detach()
+    assert os.get_blocking(number) is (timeout is None)
+    os.close(number)
+
+
+@pytest.mark.parametrize("timeout", MODES)
+@each_module
+def test_the_stdlibs_ssl_takes_a_socket_over_in_its_mode(
+    module: Any, timeout: float | None, stack: ExitStack
+) -> None:
+    one, _ = tcp_pair(stack, module)
+    one.settimeout(timeout)
+    number, context = one.fileno(), ssl.create_default_context()
+    taken = context.wrap_socket(one, server_hostname="a.test", do_handshake_on_connect=False)
+    stack.enter_context(taken)
+    assert (one.fileno(), taken.fileno(), taken.gettimeout()) == (-1, number, timeout)
+    assert os.get_blocking(number) is (timeout is None)
 
 
 @pytest.mark.parametrize("timeout", [None, LIMIT])

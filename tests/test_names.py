@@ -55,10 +55,10 @@ def outcome(name: str, *args: Any, **named: Any) -> Outcome:
     return "gave", type(found), found
 
 
-async def awaited(name: str, *args: Any, **named: Any) -> Outcome:
-    """What aiosock does."""
+async def awaited(face: Face, name: str, *args: Any, **named: Any) -> Outcome:
+    """What one of our faces does."""
     try:
-        found = await getattr(aiosock, name)(*args, **named)
+        found = await getattr(face, name)(*args, **named)
     except Exception as error:
         return failure(error)
     return "gave", type(found), found
@@ -146,9 +146,9 @@ SAME: dict[str, list[tuple[Any, ...]]] = {
 
 
 @pytest.mark.parametrize("name", SAME)
-async def test_every_lookup_gives_what_the_stdlib_gives(name: str) -> None:
+async def test_every_lookup_gives_what_the_stdlib_gives(ours: Face, name: str) -> None:
     for arguments in SAME[name]:
-        assert await awaited(name, *arguments) == outcome(name, *arguments), arguments
+        assert await awaited(ours, name, *arguments) == outcome(name, *arguments), arguments
 
 
 REFUSED: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
@@ -195,16 +195,16 @@ async def test_getaddrinfo_takes_names(net: Face) -> None:
 
 @pytest.mark.parametrize("host", ["", b"", None])
 @pytest.mark.parametrize("flags", [0, AI_PASSIVE])
-async def test_an_empty_host_means_none(host: Any, flags: int) -> None:
-    found = await aiosock.getaddrinfo(host, 80, 0, SOCK_STREAM, 0, flags)
+async def test_an_empty_host_means_none(ours: Face, host: Any, flags: int) -> None:
+    found = await ours.getaddrinfo(host, 80, 0, SOCK_STREAM, 0, flags)
     assert found == _stdlib.getaddrinfo(None, 80, 0, SOCK_STREAM, 0, flags)
 
 
-async def test_an_empty_port_means_none() -> None:
-    assert await aiosock.getaddrinfo("127.0.0.1", "") == _stdlib.getaddrinfo("127.0.0.1", None)
+async def test_an_empty_port_means_none(ours: Face) -> None:
+    assert await ours.getaddrinfo("127.0.0.1", "") == _stdlib.getaddrinfo("127.0.0.1", None)
     for host in ("", None):
         with pytest.raises(aiosock.gaierror):
-            await aiosock.getaddrinfo(host, "")
+            await ours.getaddrinfo(host, "")
 
 
 # --- lookups that hang --------------------------------------------------------------
@@ -253,10 +253,10 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
             lookup.go.set()
 
 
-async def test_a_replaced_getaddrinfo_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replaced_getaddrinfo_is_used(ours: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up = [(AF_INET, SOCK_STREAM, 6, "", ("192.0.2.7", 1))]
     monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args, **named: made_up)
-    assert await aiosock.getaddrinfo("name.test", 1) == made_up
+    assert await ours.getaddrinfo("name.test", 1) == made_up
 
 
 async def test_the_loop_turns_during_a_lookup(stuck: Stuck) -> None:
@@ -270,16 +270,13 @@ async def test_the_loop_turns_during_a_lookup(stuck: Stuck) -> None:
     assert stuck.asked == ["name.test"]
 
 
-async def test_numeric_addresses_do_not_wait_behind_lookups(stuck: Stuck) -> None:
+async def test_numeric_addresses_do_not_wait_behind_lookups(ours: Face, stuck: Stuck) -> None:
     lookups = [asyncio.create_task(aiosock.getaddrinfo(f"n{n}.test", 80)) for n in range(40)]
     await stuck.begun(2)
     async with asyncio.timeout(5):
-        assert (await aiosock.getaddrinfo("127.0.0.1", 80))[0][4] == ("127.0.0.1", 80)
-        assert await aiosock.getnameinfo(("127.0.0.1", 80), NUMERIC) == ("127.0.0.1", "80")
-        with aiosock.socket() as listener, aiosock.socket() as client:
-            await listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            await client.connect(listener.getsockname())
+        assert (await ours.getaddrinfo("127.0.0.1", 80))[0][4] == ("127.0.0.1", 80)
+        assert await ours.getnameinfo(("127.0.0.1", 80), NUMERIC) == ("127.0.0.1", "80")
+        await ours.socket().connect((await ours.listener()).getsockname())
     assert not any(lookup.done() for lookup in lookups)
     stuck.go.set()
     assert len(await asyncio.gather(*lookups)) == 40
@@ -553,49 +550,49 @@ def book() -> Iterator[Book]:
         yield resolver
 
 
-async def test_a_resolver_is_asked_by_the_functions(book: Book) -> None:
-    assert await aiosock.getaddrinfo("name.test", 80) == [
+async def test_a_resolver_is_asked_by_the_functions(ours: Face, book: Book) -> None:
+    assert await ours.getaddrinfo("name.test", 80) == [
         (AF_INET, SOCK_STREAM, 0, "", ("127.0.0.1", 80))
     ]
-    assert await aiosock.getnameinfo(("127.0.0.1", 80), 0) == ("name.test", "service")
+    assert await ours.getnameinfo(("127.0.0.1", 80), 0) == ("name.test", "service")
     assert book.asked == ["name.test", ("127.0.0.1", 80)]
 
 
-async def bind(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def bind(sock: Any, host: Any, peer: Any) -> None:
     await sock.bind((host, 0))
 
 
-async def connect(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def connect(sock: Any, host: Any, peer: Any) -> None:
     await sock.connect((host, *peer[1:]))
 
 
-async def connect_ex(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def connect_ex(sock: Any, host: Any, peer: Any) -> None:
     assert await sock.connect_ex((host, *peer[1:])) == 0
 
 
-async def sendto(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def sendto(sock: Any, host: Any, peer: Any) -> None:
     assert await sock.sendto(b"data", (host, *peer[1:])) == 4
 
 
-async def sendto_with_flags(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def sendto_with_flags(sock: Any, host: Any, peer: Any) -> None:
     assert await sock.sendto(b"data", 0, (host, *peer[1:])) == 4
 
 
-async def sendmsg(sock: aiosock.socket, host: Any, peer: Any) -> None:
+async def sendmsg(sock: Any, host: Any, peer: Any) -> None:
     assert await sock.sendmsg([b"da", b"ta"], [], 0, (host, *peer[1:])) == 4
 
 
-Use = Callable[[aiosock.socket, Any, Any], Awaitable[None]]
+Use = Callable[[Any, Any, Any], Awaitable[None]]
 USES: list[Use] = [bind, connect, connect_ex, sendto, sendto_with_flags, sendmsg]
 
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize(("family", "host"), [(AF_INET, "127.0.0.1"), (AF_INET6, "::1")])
 async def test_a_resolver_is_asked_for_names_in_addresses(
-    book: Book, use: Use, family: int, host: str
+    ours: Face, book: Book, use: Use, family: int, host: str
 ) -> None:
     book.hosts["name"] = host
-    with aiosock.socket(family, SOCK_DGRAM) as peer, aiosock.socket(family, SOCK_DGRAM) as sock:
+    with ours.socket(family, SOCK_DGRAM) as peer, ours.socket(family, SOCK_DGRAM) as sock:
         await peer.bind((host, 0))
         await use(sock, "name.test", peer.getsockname())
         assert book.asked == ["name.test"]
@@ -609,97 +606,99 @@ async def test_a_resolver_is_asked_for_names_in_addresses(
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", [b"name.test", bytearray(b"name.test"), "n\xe4me.test"])
-async def test_a_name_may_have_other_types(book: Book, use: Use, name: Any) -> None:
-    with aiosock.socket(type=SOCK_DGRAM) as peer, aiosock.socket(type=SOCK_DGRAM) as sock:
+async def test_a_name_may_have_other_types(ours: Face, book: Book, use: Use, name: Any) -> None:
+    with ours.socket(type=SOCK_DGRAM) as peer, ours.socket(type=SOCK_DGRAM) as sock:
         await peer.bind(("127.0.0.1", 0))
         await use(sock, name, peer.getsockname())
     assert book.asked == ["xn--nme-qla.test" if isinstance(name, str) else "name.test"]
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_a_resolver_is_not_asked_for_numbers(book: Book, use: Use) -> None:
+async def test_a_resolver_is_not_asked_for_numbers(ours: Face, book: Book, use: Use) -> None:
     for host in ("127.0.0.1", "127.1", b"127.0.0.1", bytearray(b"127.0.0.1"), "0x7f.1"):
-        with aiosock.socket(type=SOCK_DGRAM) as peer, aiosock.socket(type=SOCK_DGRAM) as sock:
+        with ours.socket(type=SOCK_DGRAM) as peer, ours.socket(type=SOCK_DGRAM) as sock:
             await peer.bind(("127.0.0.1", 0))
             await use(sock, host, peer.getsockname())
     assert book.asked == []
 
 
-async def test_a_resolver_is_not_asked_for_special_hosts(book: Book) -> None:
-    with aiosock.socket(type=SOCK_DGRAM) as sock:
+async def test_a_resolver_is_not_asked_for_special_hosts(ours: Face, book: Book) -> None:
+    with ours.socket(type=SOCK_DGRAM) as sock:
         await sock.bind(("", 0))
         assert sock.getsockname()[0] == "0.0.0.0"
         with pytest.raises(PermissionError):
             await sock.sendto(b"", ("<broadcast>", 9))
-    with aiosock.socket(AF_INET6, SOCK_DGRAM) as sock:
+    with ours.socket(AF_INET6, SOCK_DGRAM) as sock:
         await sock.bind(("", 0))
         assert sock.getsockname()[0] == "::"
-    assert await aiosock.getaddrinfo("127.0.0.1", 80)
-    assert await aiosock.getaddrinfo(None, 80)
-    assert await aiosock.getnameinfo(("127.0.0.1", 80), NUMERIC) == ("127.0.0.1", "80")
+    assert await ours.getaddrinfo("127.0.0.1", 80)
+    assert await ours.getaddrinfo(None, 80)
+    assert await ours.getnameinfo(("127.0.0.1", 80), NUMERIC) == ("127.0.0.1", "80")
     assert book.asked == []
 
 
-async def test_a_numeric_address_of_the_other_family_is_refused_without_asking(book: Book) -> None:
+async def test_a_numeric_address_of_the_other_family_is_refused_without_asking(
+    ours: Face, book: Book
+) -> None:
     for family, host in [(AF_INET, "::1"), (AF_INET6, "127.0.0.1")]:
-        with aiosock.socket(family) as sock:
+        with ours.socket(family) as sock:
             with pytest.raises(aiosock.gaierror) as caught:
                 await sock.connect((host, 9))
             assert caught.value.errno == _stdlib.EAI_ADDRFAMILY
     assert book.asked == []
 
 
-async def test_a_name_without_an_address_has_failed() -> None:
-    with using(Book(name="")), aiosock.socket() as sock:
-        assert await aiosock.getaddrinfo("name.test", 80) == []
+async def test_a_name_without_an_address_has_failed(ours: Face) -> None:
+    with using(Book(name="")), ours.socket() as sock:
+        assert await ours.getaddrinfo("name.test", 80) == []
         for work in (sock.connect(("name.test", 9)), sock.bind(("name.test", 0))):
             with pytest.raises(OSError, match="^getaddrinfo returns an empty list$"):
                 await work
 
 
-async def test_the_first_address_of_a_name_is_used() -> None:
-    with using(Book(name="127.0.0.2 127.0.0.3")), aiosock.socket() as sock:
+async def test_the_first_address_of_a_name_is_used(ours: Face) -> None:
+    with using(Book(name="127.0.0.2 127.0.0.3")), ours.socket() as sock:
         await sock.bind(("name.test", 0))
         assert sock.getsockname()[0] == "127.0.0.2"
 
 
-async def test_create_connection_asks_once_and_tries_in_order() -> None:
+async def test_create_connection_asks_once_and_tries_in_order(ours: Face) -> None:
     resolver = Book(name="127.0.0.2 127.0.0.1")
-    with using(resolver), aiosock.socket() as listener:
+    with using(resolver), ours.socket() as listener:
         await listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        async with aiosock.create_connection(("name.test", port)) as sock:
+        with ours.keep(await ours.create_connection(("name.test", port))) as sock:
             assert sock.getpeername() == ("127.0.0.1", port)
     assert resolver.asked == ["name.test"]
 
 
-async def test_create_connection_without_an_address() -> None:
+async def test_create_connection_without_an_address(ours: Face) -> None:
     with (
         using(Book(name="")),
         pytest.raises(OSError, match="^getaddrinfo returns an empty list$"),
     ):
-        await aiosock.create_connection(("name.test", 9))
+        await ours.create_connection(("name.test", 9))
 
 
-async def test_create_server_asks_the_resolver(book: Book) -> None:
-    async with aiosock.create_server(("name.test", 0)) as server:
+async def test_create_server_asks_the_resolver(ours: Face, book: Book) -> None:
+    with ours.keep(await ours.create_server(("name.test", 0))) as server:
         assert server.getsockname()[0] == "127.0.0.1"
     assert book.asked == ["name.test"]
 
 
-async def test_an_error_of_the_resolver_comes_out() -> None:
+async def test_an_error_of_the_resolver_comes_out(ours: Face) -> None:
     class Broken(Book):
         async def getaddrinfo(self, *args: Any) -> Any:
             raise aiosock.gaierror(-3, "try again")
 
-    with using(Broken()), aiosock.socket() as sock:
+    with using(Broken()), ours.socket() as sock:
         for work in (
-            aiosock.getaddrinfo("name.test", 80),
+            ours.getaddrinfo("name.test", 80),
             sock.connect(("name.test", 80)),
             sock.connect_ex(("name.test", 80)),
             sock.bind(("name.test", 80)),
-            aiosock.create_connection(("name.test", 80)),
+            ours.create_connection(("name.test", 80)),
         ):
             with pytest.raises(aiosock.gaierror, match="try again") as caught:
                 await work
@@ -715,19 +714,21 @@ async def test_none_restores_the_resolver_of_the_system(monkeypatch: pytest.Monk
     assert book.asked == []
 
 
-async def test_a_bad_resolver_is_refused_and_the_old_one_stays(book: Book) -> None:
+async def test_a_bad_resolver_is_refused_and_the_old_one_stays(ours: Face, book: Book) -> None:
     class Half:
         async def getaddrinfo(self, *args: Any) -> Any: ...
 
     for bad, missing in [(object(), "getaddrinfo"), (Half(), "getnameinfo"), (5, "getaddrinfo")]:
         with pytest.raises(TypeError, match=f"has no {missing}$"):
-            aiosock.set_resolver(bad)  # type: ignore[arg-type]  # that it is refused is tested
-    await aiosock.getaddrinfo("name.test", 80)
+            ours.set_resolver(bad)
+    await ours.getaddrinfo("name.test", 80)
     assert book.asked == ["name.test"]
 
 
-async def test_wrong_addresses_with_a_name_are_refused_without_asking(book: Book) -> None:
-    with aiosock.socket(type=SOCK_DGRAM) as sock:
+async def test_wrong_addresses_with_a_name_are_refused_without_asking(
+    ours: Face, book: Book
+) -> None:
+    with ours.socket(type=SOCK_DGRAM) as sock:
         for address in [("name.test", "9"), ("name.test", 9, 0), ("name.test", 1.5)]:
             for work in (sock.connect(address), sock.bind(address), sock.sendto(b"", address)):
                 with pytest.raises(TypeError):
@@ -743,9 +744,9 @@ async def test_a_name_is_looked_up_before_the_port_is_judged(net: Face) -> None:
     assert str(caught.value) == "connect(): port must be 0-65535."
 
 
-async def test_the_scope_in_the_address_is_kept() -> None:
+async def test_the_scope_in_the_address_is_kept(ours: Face) -> None:
     index = aiosock.if_nametoindex("lo")
-    with using(Book(name="::1")), aiosock.socket(AF_INET6, SOCK_DGRAM) as sock:
+    with using(Book(name="::1")), ours.socket(AF_INET6, SOCK_DGRAM) as sock:
         await sock.bind(("name.test", 0, 0, index))
         assert sock.getsockname()[0] == "::1"
         with pytest.raises(OverflowError, match="flowinfo must be 0-1048575"):

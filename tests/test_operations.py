@@ -3,8 +3,8 @@
 What the stdlib does is asked of the stdlib by the same text.  These differ on purpose
 and are asked of aiosock alone:
 
-* ``recv(n, MSG_TRUNC)`` never gives more than n bytes.  The stdlib hands out the whole
-  length of the datagram, with memory that is not the datagram's at its end.
+* ``recv(n, MSG_TRUNC)`` never gives more than n bytes, on both faces.  The stdlib hands out
+  the whole length of the datagram, with memory that is not the datagram's at its end.
 * ``sendfile`` works on a non-blocking socket too; the stdlib refuses to.
 * A sending call that stops half-way tells in ``bytes_sent`` how far it came.
 * A cancelled receiving call has taken nothing, and no two ``sendall`` are ever mixed.
@@ -527,20 +527,22 @@ async def test_a_refused_datagram_wakes_who_waits(net: Face) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 5.0, 0.0])
-async def test_msg_trunc_never_gives_more_bytes_than_asked_for(timeout: float | None) -> None:
+async def test_msg_trunc_never_gives_more_bytes_than_asked_for(
+    ours: Face, timeout: float | None
+) -> None:
     """Where the buffer is the caller's the number is the datagram's size, as from the kernel."""
-    with aiosock.socket(type=SOCK_DGRAM) as receiver, aiosock.socket(type=SOCK_DGRAM) as sender:
-        await receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(timeout)
-        for verb in VERBS:
-            await sender.sendto(b"0123456789", receiver.getsockname())
-            room = bytearray(3)
-            what: Any = [room] if verb == "recvmsg_into" else room if "into" in verb else 3
-            between = () if verb in ("recv", "recvfrom") else (0,)
-            got = await getattr(receiver, verb)(what, *between, MSG_TRUNC)
-            first = got[0] if isinstance(got, tuple) else got
-            assert first == (10 if "into" in verb else b"012"), verb
-            assert room == (b"012" if "into" in verb else bytes(3))
+    receiver, sender = ours.socket(type=SOCK_DGRAM), ours.socket(type=SOCK_DGRAM)
+    await receiver.bind(("127.0.0.1", 0))
+    receiver.settimeout(timeout)
+    for verb in VERBS:
+        await sender.sendto(b"0123456789", receiver.getsockname())
+        room = bytearray(3)
+        what: Any = [room] if verb == "recvmsg_into" else room if "into" in verb else 3
+        between = () if verb in ("recv", "recvfrom") else (0,)
+        got = await getattr(receiver, verb)(what, *between, MSG_TRUNC)
+        first = got[0] if isinstance(got, tuple) else got
+        assert first == (10 if "into" in verb else b"012"), verb
+        assert room == (b"012" if "into" in verb else bytes(3))
 
 
 # --- errors of connections ----------------------------------------------------------
@@ -1163,7 +1165,7 @@ def a_file(data: bytes = LONG) -> Iterator[IO[bytes]]:
         yield file
 
 
-def start(sock: aiosock.socket, verb: str, file: IO[bytes]) -> Any:
+def start(sock: Any, verb: str, file: IO[bytes]) -> Any:
     return sock.sendfile(file) if verb == "sendfile" else getattr(sock, verb)(*sending(verb, LONG))
 
 
@@ -1196,23 +1198,25 @@ async def test_a_call_that_waits_for_its_turn_has_sent_nothing(verb: str) -> Non
 
 @pytest.mark.parametrize("verb", ["sendall", "sendfile"])
 @pytest.mark.parametrize("timeout", [0.05, 0.0])
-async def test_a_late_call_tells_how_much_was_sent(verb: str, timeout: float) -> None:
-    one, other = aiosock.socketpair()
-    with other, a_file() as file:
-        with small(one):
-            one.settimeout(timeout)
-            late = TimeoutError if timeout else BlockingIOError
-            sent = (await raised(start(one, verb, file), late)).bytes_sent
-            assert 0 < sent < len(LONG)
+async def test_a_late_call_tells_how_much_was_sent(ours: Face, verb: str, timeout: float) -> None:
+    if ours.blocks and verb == "sendfile" and not timeout:
+        pytest.skip("the blocking face refuses it, as the stdlib does")
+    one, other = ours.socketpair()
+    with a_file() as file:
+        small(one).settimeout(timeout)
+        late = TimeoutError if timeout else BlockingIOError
+        sent = (await raised(start(one, verb, file), late)).bytes_sent
+        assert 0 < sent < len(LONG)
+        one.close()
         assert await drained(other) == LONG[:sent]
         assert verb != "sendfile" or file.tell() == sent
 
 
 @pytest.mark.parametrize("verb", STOPPING)
-async def test_a_failed_call_tells_how_much_was_sent(verb: str) -> None:
-    one, other = aiosock.socketpair()
-    with other, a_file() as file, small(one):
-        sender = await waiting(start(one, verb, file))
+async def test_a_failed_call_tells_how_much_was_sent(ours: Face, verb: str) -> None:
+    one, other = ours.socketpair()
+    with a_file() as file:
+        sender = await waiting(start(small(one), verb, file))
         got = await other.recv(1 << 20)
         other.close()
         error = await raised(sender, BrokenPipeError)
@@ -1220,10 +1224,10 @@ async def test_a_failed_call_tells_how_much_was_sent(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", STOPPING)
-async def test_a_call_whose_socket_is_closed_tells_how_much_was_sent(verb: str) -> None:
-    one, other = aiosock.socketpair()
-    with other, a_file() as file, small(one):
-        sender = await waiting(start(one, verb, file))
+async def test_a_call_whose_socket_is_closed_tells_how_much_was_sent(ours: Face, verb: str) -> None:
+    one, other = ours.socketpair()
+    with a_file() as file:
+        sender = await waiting(start(small(one), verb, file))
         one.close()
         error = await raised(sender, OSError)
         assert error.errno == errno.EBADF
@@ -1232,12 +1236,31 @@ async def test_a_call_whose_socket_is_closed_tells_how_much_was_sent(verb: str) 
 
 
 @pytest.mark.parametrize("verb", STOPPING)
-async def test_a_call_that_fails_at_once_has_sent_nothing(verb: str) -> None:
-    one, other = aiosock.socketpair()
+async def test_a_call_that_fails_at_once_has_sent_nothing(ours: Face, verb: str) -> None:
+    one, other = ours.socketpair()
     other.close()
-    with one, a_file() as file:
+    with a_file() as file:
         error = await raised(start(one, verb, file), BrokenPipeError)
         assert error.bytes_sent == 0
+
+
+async def test_a_late_call_lets_go_of_its_buffer(net: Face) -> None:
+    """Also while its error, which knows the frames, is handled."""
+    one, _ = net.socketpair()
+    one.settimeout(0.01)
+    for verb in INTO:
+        room = bytearray(4)
+        error = await raised(
+            getattr(one, verb)([room] if verb == "recvmsg_into" else room), TimeoutError
+        )
+        room.extend(b"more")
+        assert error.args == ("timed out",)
+    for verb in ("sendall", "send", "sendmsg"):
+        data = bytearray(MEGABYTES)
+        given = [data] if verb == "sendmsg" else data
+        error = await raised(for_ever(getattr(one, verb), given), TimeoutError)
+        data.clear()
+        assert error.args == ("timed out",)
 
 
 @pytest.mark.parametrize("verb", ["sendall", "send", "sendmsg"])
@@ -1286,6 +1309,21 @@ PARTS: list[tuple[tuple[int, ...], int, int]] = [
     ((0, 30_000), 0, 30_000),
 ]
 FILES = pytest.mark.parametrize("make", [numbered, Reader])
+
+
+@FILES
+async def test_the_blocking_sendfile_refuses_a_non_blocking_socket(
+    net: Face, make: Callable[[bytes], Any]
+) -> None:
+    if not net.blocks:
+        pytest.skip("the awaitable one serves it")
+    one, _ = net.socketpair()
+    one.setblocking(False)
+    with (
+        make(b"x") as file,
+        pytest.raises(ValueError, match="^non-blocking sockets are not supported$"),
+    ):
+        await one.sendfile(file)
 
 
 @FILES

@@ -6,6 +6,7 @@ there that blocks, by the same name and with the same arguments.
 """
 
 import ast
+import contextlib
 import inspect
 import pickle
 import socket as _stdlib
@@ -110,6 +111,44 @@ def test_methods_take_the_stdlibs_arguments(name: str) -> None:
     assert theirs is None or signature_of(getattr(aiosock_sync.socket, name)) == theirs
 
 
+def test_the_socket_has_the_stdlibs_private_attributes_too() -> None:
+    assert set(dir(_stdlib.socket)) - set(dir(aiosock_sync.socket)) == set()
+    with (
+        aiosock_sync.create_server(("127.0.0.1", 0)) as listener,
+        aiosock_sync.create_connection(listener.getsockname()) as client,
+    ):
+        number, address = listener._accept()  # type: ignore[attr-defined]  # the stdlib's own
+        aiosock_sync.socket(fileno=number).close()
+        assert address == client.getsockname()
+
+
+@pytest.mark.parametrize("name", sorted(SECURED))
+def test_the_makers_take_the_stdlibs_arguments_and_then_what_makes_them_secure(name: str) -> None:
+    theirs, ours = signature_of(getattr(_stdlib, name)), signature_of(getattr(aiosock_sync, name))
+    assert theirs is not None
+    assert ours is not None
+    names = list(theirs.parameters)
+    assert list(ours.parameters)[: len(names)] == names
+    assert [ours.parameters[name] for name in names] == list(theirs.parameters.values())
+    beyond = {*ours.parameters} - {*names}
+    assert beyond <= {"ssl", "server_hostname"}
+    assert {ours.parameters[name].kind for name in beyond} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("module", [_stdlib, aiosock_sync], ids=["stdlib", "sync"])
+def test_every_maker_gives_the_class_of_its_module(module: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        keep = stack.enter_context
+        listener = keep(module.create_server(("127.0.0.1", 0)))
+        client = keep(module.create_connection(listener.getsockname()))
+        made = [listener, client, keep(listener.accept()[0]), keep(client.dup())]
+        made += [keep(sock) for sock in module.socketpair()]
+        made += [keep(module.fromfd(client.fileno(), client.family, client.type))]
+        made += [keep(module.socket()), keep(module.socket(fileno=module.socket().detach()))]
+        assert {type(sock) for sock in made} == {module.socket}
+        assert isinstance(client, _stdlib.socket)
+
+
 def test_the_stub_names_what_is_there() -> None:
     stub = Path(aiosock_sync.__file__).with_suffix(".pyi")
     names: set[str] = set()
@@ -144,3 +183,11 @@ def test_each_awaited_function_has_a_twin_with_the_same_arguments(name: str) -> 
 @pytest.mark.parametrize("name", sorted({n for n in dir(aiosock.socket) if n[0] != "_"}))
 def test_each_other_attribute_is_on_both(name: str) -> None:
     assert hasattr(aiosock_sync.socket, name)
+
+
+@pytest.mark.parametrize("name", ["SSLSocket", "SSLObject"])
+def test_what_is_awaited_over_tls_has_a_twin(name: str) -> None:
+    awaited, blocking = getattr(aiosock, name), getattr(aiosock_sync, name)
+    names = {n for n in dir(awaited) if n[0] != "_" and callable(getattr(awaited, n))}
+    assert {n for n in names if not callable(getattr(blocking, n, None))} == set()
+    assert {n for n in names if inspect.iscoroutinefunction(getattr(blocking, n))} == set()

@@ -229,15 +229,14 @@ async def test_a_connect_waits_for_room_in_a_unix_queue(net: Face, tmp_path: Pat
     assert sock.getpeername() == str(path)
 
 
-async def test_the_wait_for_room_in_a_unix_queue_has_its_limit(tmp_path: Path) -> None:
+async def test_the_wait_for_room_in_a_unix_queue_has_its_limit(ours: Face, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    with AIOSOCK.closing():
-        await full_unix_listener(AIOSOCK, path)
-        sock = AIOSOCK.socket(_stdlib.AF_UNIX)
-        sock.settimeout(0.02)
-        with pytest.raises(TimeoutError, match="^timed out$"):
-            await sock.connect(str(path))
-        assert await sock.connect_ex(str(path)) == errno.EAGAIN
+    await full_unix_listener(ours, path)
+    sock = ours.socket(_stdlib.AF_UNIX)
+    sock.settimeout(0.02)
+    with pytest.raises(TimeoutError, match="^timed out$"):
+        await sock.connect(str(path))
+    assert await sock.connect_ex(str(path)) == errno.EAGAIN
 
 
 # --- names --------------------------------------------------------------------------
@@ -479,61 +478,57 @@ async def test_without_a_free_number_accept_fails_and_loses_nothing(net: Face) -
 # --- readiness ----------------------------------------------------------------------
 
 
-async def test_readable_is_waited_for_and_nothing_is_taken() -> None:
-    sock, peer = aiosock.socketpair()
-    with sock, peer:
-        ready = await waiting(sock.wait_readable())
-        await peer.send(b"x")
-        await ready
-        for timeout in (None, 5.0, 0.0):
-            sock.settimeout(timeout)
-            await sock.wait_readable()
-        assert await sock.recv(10) == b"x"
+async def test_readable_is_waited_for_and_nothing_is_taken(ours: Face) -> None:
+    sock, peer = ours.socketpair()
+    ready = await waiting(sock.wait_readable())
+    await peer.send(b"x")
+    await ready
+    for timeout in (None, 5.0, 0.0):
+        sock.settimeout(timeout)
+        await sock.wait_readable()
+    assert await sock.recv(10) == b"x"
 
 
-async def test_writable_is_waited_for_and_nothing_is_sent() -> None:
-    sock, peer = aiosock.socketpair()
-    with sock, peer:
-        for timeout in (None, 5.0, 0.0):
-            sock.settimeout(timeout)
-            await sock.wait_writable()
-        sock.settimeout(None)
-        sent = fill(sock)
-        ready = await waiting(sock.wait_writable())
-        assert len(await drain(peer, sent)) == sent
-        await ready
-        sock.close()
-        assert await peer.recv(1) == b""
+async def test_writable_is_waited_for_and_nothing_is_sent(ours: Face) -> None:
+    sock, peer = ours.socketpair()
+    for timeout in (None, 5.0, 0.0):
+        sock.settimeout(timeout)
+        await sock.wait_writable()
+    sock.settimeout(None)
+    sent = fill(sock)
+    ready = await waiting(sock.wait_writable())
+    assert len(await drain(peer, sent)) == sent
+    await ready
+    sock.close()
+    assert await peer.recv(1) == b""
 
 
 @pytest.mark.parametrize("how", ["wait_readable", "wait_writable"])
-async def test_readiness_has_the_three_modes(how: str) -> None:
-    sock, peer = aiosock.socketpair()
-    with sock, peer:
-        fill(sock)
-        wait = getattr(sock, how)
-        (await waiting(wait())).cancel()
-        sock.settimeout(0.02)
-        with pytest.raises(TimeoutError, match="^timed out$"):
-            await wait()
-        sock.setblocking(False)
-        with refused(errno.EAGAIN):
-            await wait()
-        sock.close()
-        with refused(errno.EBADF):
-            await wait()
+async def test_readiness_has_the_three_modes(ours: Face, how: str) -> None:
+    sock, _peer = ours.socketpair()
+    fill(sock)
+    wait = getattr(sock, how)
+    sock.settimeout(0.2)
+    late = await waiting(wait())
+    with pytest.raises(TimeoutError, match="^timed out$"):
+        await late
+    sock.setblocking(False)
+    with refused(errno.EAGAIN):
+        await wait()
+    sock.close()
+    with refused(errno.EBADF):
+        await wait()
 
 
-async def test_a_connect_in_progress_ends_writable() -> None:
-    with AIOSOCK.closing():
-        listener = await AIOSOCK.listener()
-        sock = AIOSOCK.socket()
-        sock.setblocking(False)
-        assert await sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
-        sock.settimeout(5)
-        await sock.wait_writable()
-        assert sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR) == 0
-        assert sock.getpeername() == listener.getsockname()
+async def test_a_connect_in_progress_ends_writable(ours: Face) -> None:
+    listener = await ours.listener()
+    sock = ours.socket()
+    sock.setblocking(False)
+    assert await sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+    sock.settimeout(5)
+    await sock.wait_writable()
+    assert sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR) == 0
+    assert sock.getpeername() == listener.getsockname()
 
 
 # --- closing ------------------------------------------------------------------------
