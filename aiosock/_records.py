@@ -34,7 +34,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from ._certificates import names
 from ._deadline import NOW
 from ._operations import MSG_NOSIGNAL, SendingFile
-from ._readiness import Readiness, Stateful
+from ._readiness import Readiness, Stateful, bad_descriptor
 
 __all__ = [
     "PLENTY",
@@ -285,6 +285,8 @@ class Records:
                 self.flush()
                 self._leave_to_reader()
             except _ssl.SSLError:
+                if self._recv.__self__.fileno() < 0:  # `close` has ended TLS too: that is why
+                    raise bad_descriptor() from None
                 self.flush_quietly()
                 raise
             return given

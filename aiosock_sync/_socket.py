@@ -252,6 +252,19 @@ class socket(_stdlib.socket):
         timeout = self.gettimeout()
         return limited(timeout and deadline_after(timeout))
 
+    # --- files ------------------------------------------------------------------------
+
+    if not TYPE_CHECKING:  # whom the stdlib's many signatures tell more
+
+        def makefile(self, mode="r", buffering=None, *, bufsize=None, **how):
+            """The stdlib's file over the socket; the original manual calls the size `bufsize`."""
+            if None not in (buffering, bufsize):
+                raise TypeError("buffering and bufsize are the same: give one, not both")
+            size = bufsize if buffering is None else buffering
+            return super().makefile(mode, size, **how)
+
+        makefile.__wrapped__ = _stdlib.socket.makefile  # has the signature
+
     # --- waiting: connections -------------------------------------------------------
 
     def accept(self) -> tuple[socket, Address]:

@@ -5,6 +5,7 @@ and what both faces share by test_tls.  Here: `start_tls` and the makers, `fail_
 close by another thread, ``bytes_sent``, and the manual's ssl().
 """
 
+import errno
 import ssl
 import threading
 import time
@@ -137,13 +138,15 @@ def test_fail_after_bounds_a_handshake_which_closes_then(stack: ExitStack) -> No
     assert one.fileno() == -1
 
 
-def test_a_close_by_another_thread_wakes_a_reader(stack: ExitStack) -> None:
+@pytest.mark.parametrize("call", ["recv", "sendall"])
+def test_a_close_by_another_thread_wakes_who_waits(call: str, stack: ExitStack) -> None:
     one, _ = pair(stack)
-    reading = beside(lambda: one.recv(1))
-    time.sleep(0.05)
+    calling = beside(lambda: one.recv(1) if call == "recv" else one.sendall(bytes(10**8)))
+    time.sleep(0.1)
     one.close()
-    error = reading()
-    assert isinstance(error, OSError | ValueError), error
+    error = calling()
+    assert isinstance(error, OSError), error
+    assert error.errno == errno.EBADF
 
 
 def test_reading_and_writing_threads_share_one_connection(stack: ExitStack) -> None:
