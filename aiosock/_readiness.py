@@ -456,7 +456,7 @@ class Direction:
         return [line for line in self._lines if not line.is_gone()]
 
     def __del__(self) -> None:
-        for line in self.lines():
+        for line in self.lines() if self._lines else ():
             line.forget()
             line.do(line.silence)
 
@@ -530,7 +530,8 @@ class Readiness:
         return [d for d in (self.reading, self.writing, self._pausing) if d is not None]
 
     def _lines(self) -> list[Line]:
-        return [line for direction in self._directions() for line in direction.lines()]
+        known = [direction for direction in self._directions() if direction._lines]
+        return [line for direction in known for line in direction.lines()]
 
 
 class _GiveWay:

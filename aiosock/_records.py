@@ -87,6 +87,7 @@ class Records:
         "_flags",
         "_full",
         "_incoming",
+        "_listens",
         "_outgoing",
         "_quietly",
         "_read",
@@ -116,6 +117,7 @@ class Records:
         self._full = False  # the kernel may have more than it gave
         self.more = True  # there may be something to read without an event
         self.shaken = False
+        self._listens = bool(self.talk.server_side)  # until something is heard nothing can be said
         self.lock = threading.RLock()
         self._acquire, self._release = self.lock.acquire, self.lock.release
 
@@ -244,6 +246,9 @@ class Records:
 
     def shake_hands(self) -> None:
         if not self.shaken:
+            if self._listens and not self._incoming.pending:
+                self._finish_saying()
+                self.fill()
             self.converse(self.talk.do_handshake)
             self._finish_saying()
             self.shaken = True
@@ -257,8 +262,9 @@ class Records:
                     answer = act(*args)
                     break
                 except _ssl.SSLWantReadError:
-                    self.more = False
+                    self.more, self._listens = False, True
                 except _ssl.SSLError:
+                    self._listens = False  # to call again tells again
                     self.flush_quietly()  # the peer is told why
                     raise
                 self._finish_saying()
