@@ -39,6 +39,7 @@ from ._operations import (
     receiving,
     room_of,
 )
+from ._race import Attempt
 from ._readiness import BUDGET, Readiness, bad_descriptor
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class socket:
 
     __slots__ = (
         "__weakref__",
+        "_attempts",
         "_family",
         "_kind",
         "_nosignal",
@@ -103,6 +105,7 @@ class socket:
 
     def _hold(self, sock: _stdlib.socket) -> None:
         self._timeout = sock.gettimeout()
+        self._attempts: tuple[Attempt, ...] = ()
         sock.setblocking(False)
         self._sock = sock
         plain: Any = super(_stdlib.socket, sock)  # numbers; to make enums of them costs more
@@ -576,6 +579,11 @@ class socket:
     def proto(self) -> int:
         """The protocol number."""
         return self._sock.proto
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The addresses that `create_connection` has tried for this socket; () without it."""
+        return self._attempts
 
     @property
     def _closed(self) -> bool:

@@ -663,7 +663,7 @@ async def test_the_first_address_of_a_name_is_used() -> None:
         assert sock.getsockname()[0] == "127.0.0.2"
 
 
-async def test_create_connection_asks_once_and_tries_in_order() -> None:
+async def test_create_connection_asks_for_each_family_and_tries_in_order() -> None:
     resolver = Book(name="127.0.0.2 127.0.0.1")
     with using(resolver), aiosock.socket() as listener:
         await listener.bind(("127.0.0.1", 0))
@@ -671,7 +671,7 @@ async def test_create_connection_asks_once_and_tries_in_order() -> None:
         port = listener.getsockname()[1]
         async with aiosock.create_connection(("name.test", port)) as sock:
             assert sock.getpeername() == ("127.0.0.1", port)
-    assert resolver.asked == ["name.test"]
+    assert resolver.asked == ["name.test"] * 2
 
 
 async def test_create_connection_without_an_address() -> None:
