@@ -498,6 +498,22 @@ async def test_a_resolver_that_tells_all_whatever_is_asked_doubles_nothing(
     assert tried(await connected(face, (NAME, 1))) == [*bad, good]
 
 
+@pytest.mark.parametrize("late", [V4, V6])
+async def test_nor_does_it_when_what_it_tells_comes_late(
+    face: Face, stack: ExitStack, late: int
+) -> None:
+    bad = [refusing(stack, "::1"), refusing(stack)]
+
+    class All(Book):
+        async def getaddrinfo(self, host: Any, port: Any, family: int, *args: Any) -> Any:
+            await asyncio.sleep(0.1 if family == late else 0)
+            return [info(address) for address in bad]
+
+    with using(All()), pytest.raises(ExceptionGroup) as caught:
+        await connected(face, (NAME, 1), all_errors=True)
+    assert len(caught.value.exceptions) == 2
+
+
 async def test_addresses_of_other_families_are_tried_too(
     face: Face, stack: ExitStack, tmp_path: Path
 ) -> None:
@@ -768,8 +784,11 @@ async def test_a_cancelled_call_tells_its_attempts_too(stack: ExitStack) -> None
     assert caught.value.__cause__.__notes__[0].startswith(repr(deaf))
 
 
+FAILING = (OSError, ExceptionGroup, ZeroDivisionError)
+
+
 def errors_alive() -> list[BaseException]:
-    kinds = (OSError, ExceptionGroup, asyncio.CancelledError)
+    kinds = (*FAILING, asyncio.CancelledError)
     return [found for found in gc.get_objects() if isinstance(found, kinds)]
 
 
@@ -786,10 +805,10 @@ def failing(stack: ExitStack) -> Iterator[Book]:
     yield Book((refusing(stack, "::1"),), (refusing(stack), silent(stack)))
     yield Book((refusing(stack, "::1"),), (refusing(stack),))
     yield Book(OSError("unknown"), OSError("unknown"))
+    yield Book(ZeroDivisionError("broken"), (silent(stack),))
     yield Book()
 
 
-FAILING = (OSError, ExceptionGroup)
 each_way = pytest.mark.parametrize(
     "how",
     [
@@ -906,6 +925,7 @@ def connect_calls(stack: ExitStack) -> dict[str, Callable[[], Any]]:
         "good, good": Book((), (good, answering(stack))),
         "unknown": Book(NONE, AGAIN),
         "lookup breaks": Book(ZeroDivisionError(), (good,)),
+        "both lookups break": Book(ZeroDivisionError(), ZeroDivisionError()),
     }
 
     def call(book: Book) -> Awaitable[Any]:
@@ -946,6 +966,7 @@ async def test_a_call_cancelled_at_any_turn_leaves_nothing(
                     assert cancelled
                     ends.add("cancelled")
                 else:
+                    assert not cancelled
                     ends.add("ended")
                     if isinstance(made, aiosock.socket):
                         made.close()
