@@ -10,6 +10,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _operations     operations longer than one attempt: connecting, sending all
     _names          host and service names, looked up off the loop
     _files          what makefile() returns
+    _race           how create_connection finds its way: a race of addresses, or a sequence
     _records        TLS as attempts: records between the kernel and an ssl object
     _socket         the awaitable socket: a method per documented method
     _tls            the same socket after a handshake, and the manual's ssl()
@@ -87,6 +88,7 @@ from ._names import (
     getservbyport,
     set_resolver,
 )
+from ._race import Attempt
 from ._run import run
 from ._socket import from_stdlib_socket, socket
 from ._tls import InsecureWarning, SSLListener, SSLObject, SSLSocket, ssl
@@ -106,6 +108,7 @@ __all__ = [
     "SSL_ERROR_WANT_WRITE",
     "SSL_ERROR_WANT_X509_LOOKUP",
     "SSL_ERROR_ZERO_RETURN",
+    "Attempt",
     "BinaryFile",
     "InsecureWarning",
     "RAND_add",

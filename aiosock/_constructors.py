@@ -1,6 +1,6 @@
 """Makers of sockets: pairs, connections, servers, and descriptors sent along.
 
-Knows the awaitable socket and the name functions; what they wait for is theirs.
+Knows the awaitable socket, and how a connection finds its way; what they wait for is theirs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,24 @@ import socket as _stdlib
 import ssl as _ssl
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from ._names import getaddrinfo
+from ._deadline import as_timeout, deadline_after, time_left, timed_out
+from ._names import AddrInfo, Host, Port, getaddrinfo
+from ._race import (
+    ATTEMPT_DELAY,
+    GLOBAL_DEFAULT,
+    Log,
+    Request,
+    as_delay,
+    in_sequence,
+    is_path,
+    race,
+    share_ports,
+)
 from ._records import as_client, as_server
-from ._socket import Address, socket, taken_over
+from ._socket import Address, from_stdlib_socket, socket, taken_over
 from ._tls import SSLListener, SSLSocket
 
 if TYPE_CHECKING:
@@ -24,9 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds", "socketpair"]
 
 T = TypeVar("T", bound=socket)
-Connect = Callable[[], Coroutine[Any, Any, socket]]
-
-GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
+Make = Callable[[], Coroutine[Any, Any, socket]]
+Target = tuple[Host, Port] | str | bytes
 
 
 class Opening(Coroutine[Any, Any, T]):
@@ -83,103 +95,117 @@ def _held(sock: _stdlib.socket) -> socket:
 
 @overload
 def create_connection(
-    address: tuple[str | None, int],
+    address: Target,
     timeout: float | None = ...,
     source_address: Address = ...,
     *,
     all_errors: bool = ...,
     ssl: None = None,
     server_hostname: None = None,
+    happy_eyeballs_delay: float | None = ...,
 ) -> Opening[socket]: ...
 
 
 @overload
 def create_connection(
-    address: tuple[str | None, int],
+    address: Target,
     timeout: float | None = ...,
     source_address: Address = ...,
     *,
     all_errors: bool = ...,
     ssl: _ssl.SSLContext | Literal[True],
     server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = ...,
 ) -> Opening[SSLSocket]: ...
 
 
 def create_connection(
-    address: tuple[str | None, int],
+    address: Target,
     timeout: float | None = GLOBAL_DEFAULT,
     source_address: Address = None,
     *,
     all_errors: bool = False,
     ssl: _ssl.SSLContext | Literal[True] | None = None,
     server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = ATTEMPT_DELAY,
 ) -> Opening[Any]:
-    """Connect to the first of the addresses of ``(host, port)`` that lets us.
+    """Connect to ``(host, port)``, or to the path of an AF_UNIX socket.
 
-    ``await`` it, or ``async with`` it.  Awaits the lookup, then a connection to each
-    address in the resolver's order until one succeeds.  `timeout` seconds, the default
-    timeout where it is not given, are for each address, and become the socket's own.
-    `source_address` is bound to first.
+    ``await`` it, or ``async with`` it.  Awaits lookup and connection.  A host's IPv6 and IPv4
+    addresses are asked for apart, and raced as RFC 8305 says: the next attempt begins when
+    one has failed, or after `happy_eyeballs_delay` seconds.  `timeout` seconds, the default
+    timeout where it is not given, bound the whole, and become the socket's own.  With a delay
+    of None, or in non-blocking mode, it is as in the stdlib: one address after the other in
+    the resolver's order, each of them with the timeout, and no limit for the lookup.
+    `source_address` is bound to first; with port 0 connections to different peers may share
+    a port.  A port may be a service's name.  A path is bytes, or a str with a slash in it or
+    with ``\\0`` in front, an abstract name.
 
-    Raises the error of the last address, or with `all_errors` an ExceptionGroup of all;
-    notes tell which address it was and what happened before.  The lookup has no limit of
-    its own: `asyncio.timeout` bounds it all.  A cancelled call leaves no socket open.
+    Raises `gaierror`, the error of the last address that was tried, or with `all_errors` an
+    ExceptionGroup of all; TimeoutError when the time is over.  Notes tell every attempt; on
+    success ``sock.attempts`` does.  Whatever ends it, no other socket is left open, and
+    nothing on the loop; a lookup in a thread goes on, unheard.
 
     With `ssl`, a context or True for ``ssl.create_default_context()``, the connection is then
     made secure by `socket.start_tls`, for `server_hostname` or else the host.
     """
-    context = as_client(ssl, server_hostname)
-    connect = partial(_connection, address, timeout, source_address, all_errors)
+    context, delay = as_client(ssl, server_hostname), as_delay(happy_eyeballs_delay)
+    connect = partial(_connection, address, timeout, source_address, all_errors, delay)
     if context is None:
         return Opening(connect())
-    return Opening(_secured(connect, context, server_hostname or address[0]))
+    host = None if is_path(address) else address[0]
+    return Opening(_secured(connect, context, server_hostname or host, delay is not None))
 
 
 async def _secured(
-    connect: Connect, context: _ssl.SSLContext, server_hostname: str | None
+    connect: Make, context: _ssl.SSLContext, server_hostname: Any, as_a_whole: bool
 ) -> SSLSocket:
+    begun = monotonic()
     sock = await connect()
     try:
-        return await sock.start_tls(context, server_hostname=server_hostname)
+        timeout = sock.gettimeout()
+        if as_a_whole and timeout:
+            sock.settimeout(_rest(begun + timeout))
+        secure = await sock.start_tls(context, server_hostname=server_hostname)
     except BaseException:
         sock.close()
         raise
+    secure.settimeout(timeout)
+    return secure
 
 
-async def _connection(
-    address: tuple[str | None, int], timeout: Any, source_address: Address, all_errors: bool
-) -> socket:
-    host, port = address
-    errors: list[OSError] = []
-    try:
-        found = await getaddrinfo(host, port, 0, _stdlib.SOCK_STREAM)
-        for family, kind, proto, _, sockaddr in found:
-            try:
-                return await _connected(family, kind, proto, sockaddr, timeout, source_address)
-            except OSError as error:
-                error.add_note(f"while connecting to {sockaddr!r}")
-                errors.append(error)
-        if not errors:
-            raise OSError("getaddrinfo returns an empty list")
-        if all_errors:
-            raise ExceptionGroup("create_connection failed", errors)
-        for earlier in errors[:-1]:
-            errors[-1].add_note(f"before it: {earlier} ({earlier.__notes__[0]})")
-        raise errors[-1]
-    finally:
-        del errors  # they know this frame
+def _rest(deadline: float) -> float:
+    if rest := time_left(deadline):
+        return rest
+    raise timed_out()
 
 
-async def _connected(
-    family: int, kind: int, proto: int, sockaddr: Address, timeout: Any, source_address: Address
-) -> socket:
-    sock = socket(family, kind, proto)
+async def _connection(address: Any, timeout: Any, *how: Any) -> socket:
+    request = Request(address, timeout, *how)
+    with Log() as log:
+        if request.races:
+            own = as_timeout(request.timeout)
+            made = await race(log, request, deadline_after(own))
+            made.settimeout(own)
+            sock = from_stdlib_socket(made)
+        else:
+            host, port, kind = request.host, request.port, _stdlib.SOCK_STREAM
+            found = request.known or await getaddrinfo(host, port, 0, kind)
+            connect = partial(_connected, timeout, request.source_address)
+            sock = await in_sequence(log, found, connect, request.all_errors)
+        sock._attempts = tuple(log.attempts)
+    return sock
+
+
+async def _connected(timeout: Any, source_address: Address, info: AddrInfo) -> socket:
+    sock = socket(*info[:3])
     try:
         if timeout is not GLOBAL_DEFAULT:
             sock.settimeout(timeout)
         if source_address:
+            share_ports(sock, source_address)
             await sock.bind(source_address)
-        await sock.connect(sockaddr)
+        await sock.connect(info[4])
     except BaseException:
         sock.close()
         raise
@@ -234,7 +260,7 @@ def create_server(
     return Opening(listen() if context is None else _securing(listen, context))
 
 
-async def _securing(listen: Connect, context: _ssl.SSLContext) -> SSLListener:
+async def _securing(listen: Make, context: _ssl.SSLContext) -> SSLListener:
     return SSLListener._over(await listen(), context)
 
 

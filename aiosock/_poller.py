@@ -64,6 +64,7 @@ def wake(future: "asyncio.Future[None]") -> None:
         resume, context = callbacks[0]
         future.remove_done_callback(resume)
         context.run(resume, _DONE)
+        del callbacks, resume  # the frame lives on in a traceback, and the task would in it
 
 
 class Event(list["asyncio.Future[None]"]):
@@ -199,6 +200,7 @@ class Poller:
                             resume, context = callbacks[0]
                             future.remove_done_callback(resume)
                             context.run(resume, _DONE)
+                            del callbacks, resume  # as there
                     continue
                 if event != _OUT:
                     waiter = readers.get(fd)

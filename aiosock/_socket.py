@@ -51,6 +51,7 @@ from ._operations import (
     receiving,
     room_of,
 )
+from ._race import Attempt
 from ._readiness import BUDGET, Readiness, bad_descriptor
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class socket:
 
     __slots__ = (
         "__weakref__",
+        "_attempts",
         "_family",
         "_io_refs",
         "_kind",
@@ -120,6 +122,7 @@ class socket:
     def _hold(self, sock: _stdlib.socket) -> None:
         self._timeout = sock.gettimeout()
         self._io_refs, self._shut = 0, False
+        self._attempts: tuple[Attempt, ...] = ()
         sock.setblocking(False)
         self._sock = sock
         plain: Any = super(_stdlib.socket, sock)  # numbers; to make enums of them costs more
@@ -671,6 +674,11 @@ class socket:
     def proto(self) -> int:
         """The protocol number."""
         return self._sock.proto
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The addresses that `create_connection` has tried for this socket; () without it."""
+        return self._attempts
 
     @property
     def _closed(self) -> bool:

@@ -160,7 +160,7 @@ class SSLSocket(socket):
         self = cls.__new__(cls)
         timeout, before = sock._timeout, sock._reading.instead
         self._hold(sock._readiness.end(partial(moved, sock)))
-        self._timeout = timeout
+        self._timeout, self._attempts = timeout, sock._attempts
         self._context, self._session = context, session
         self.server_side, self.server_hostname = server_side, server_hostname
         self.suppress_ragged_eofs = suppress_ragged_eofs

@@ -3,7 +3,8 @@
     import aiosock_sync as socket
 
 A map of the house, from the ground up; below it stand the floors of `aiosock` that know no
-awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`).
+awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`,
+`_race`).
 
     _driver         runs one coroutine to its end on this thread's own loop
     _names          host and service names, by the resolver of the async face
@@ -12,15 +13,16 @@ awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`)
 
 Every name of this Python's `socket` is here, private ones too, since its clients reach for
 them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, and a
-socket's `wait_readable` and `wait_writable`.
+socket's `wait_readable`, `wait_writable` and `attempts`.
 """
 
 import socket as _stdlib
 import ssl as _ssl
 
 from aiosock._names import Resolver, set_resolver
+from aiosock._race import Attempt
 
-from ._constructors import from_stdlib_socket, remade, securing
+from ._constructors import from_stdlib_socket, makers, remade
 from ._driver import call, fail_after
 
 globals().update({name: value for name, value in vars(_stdlib).items() if name[:2] != "__"})
@@ -40,8 +42,8 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
 from ._socket import socket  # noqa: E402  # likewise
 from ._tls import InsecureWarning, SSLObject, SSLSocket, ssl  # noqa: E402  # likewise
 
-globals().update(securing(globals()["create_connection"], globals()["create_server"]))
-del securing
+globals().update(makers(globals()))
+del makers
 
 SocketType = socket
 SSLType = SSLObject
@@ -56,6 +58,7 @@ __all__ = sorted(
     {
         *_OF_SSL,
         *_stdlib.__all__,
+        "Attempt",
         "InsecureWarning",
         "Resolver",
         "SSLObject",

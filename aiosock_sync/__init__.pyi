@@ -41,8 +41,10 @@ from typing import Any, Literal, overload
 from _typeshed import ReadableBuffer
 
 from aiosock._constants import *
+from aiosock._names import Host, Port
 from aiosock._names import Resolver as Resolver
 from aiosock._names import set_resolver as set_resolver
+from aiosock._race import Attempt as Attempt
 
 from ._constructors import from_stdlib_socket as from_stdlib_socket
 from ._driver import call as call
@@ -67,23 +69,25 @@ sslerror = SSLError
 
 @overload
 def create_connection(
-    address: tuple[str | None, int],
+    address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
     source_address: Any = None,
     *,
     all_errors: bool = False,
     ssl: None = None,
     server_hostname: None = None,
+    happy_eyeballs_delay: float | None = 0.25,
 ) -> socket: ...
 @overload
 def create_connection(
-    address: tuple[str | None, int],
+    address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
     source_address: Any = None,
     *,
     all_errors: bool = False,
     ssl: SSLContext | Literal[True],
     server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = 0.25,
 ) -> SSLSocket: ...
 @overload
 def create_server(

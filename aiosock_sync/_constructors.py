@@ -1,26 +1,44 @@
-"""Makers of sockets: the stdlib's own functions, over our names.
+"""Makers of sockets: the stdlib's own functions, over our names, and the race of addresses.
 
-Knows the stdlib's functions, and how to put TLS on what they make.  `create_connection`,
-`create_server` and their like are Python code there, which finds ``socket`` and
+Knows the stdlib's functions, how a connection finds its way, and how to put TLS on what they
+make.  `create_server` and its like are Python code there, which finds ``socket`` and
 ``getaddrinfo`` among the globals of its module.  The same code with our namespace for its
 globals makes our sockets, does in each Python what it does there, and sees what a test
 puts in the place of a name.
+
+`create_connection` races.  But who has put something in the place of ``socket`` or
+``getaddrinfo`` (a proxy, a test) gets the stdlib's sequence, made of what is there.
 """
 
 import socket as _stdlib
 import ssl as _ssl
 import types
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any, Final
 
+from aiosock._deadline import as_timeout, deadline_after
+from aiosock._names import AddrInfo
+from aiosock._race import (
+    ATTEMPT_DELAY,
+    GLOBAL_DEFAULT,
+    Log,
+    Request,
+    as_delay,
+    in_sequence,
+    is_path,
+    race,
+    share_ports,
+)
 from aiosock._records import as_client, as_server
 
+from ._driver import limited, run, run_task, until
+from ._names import getaddrinfo
 from ._socket import Address, socket
 from ._tls import SSLSocket
 
-__all__ = ["from_stdlib_socket", "remade", "securing"]
-
-GLOBAL_DEFAULT: Final[Any] = _stdlib._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]  # the stdlib's own mark for "not given"
+__all__ = ["from_stdlib_socket", "makers", "remade"]
 
 
 def remade(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -48,10 +66,9 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     return taken
 
 
-def securing(
-    connect: Callable[..., socket], listen: Callable[..., socket]
-) -> dict[str, Callable[..., Any]]:
-    """The makers of connections and listeners, with TLS if they are asked for it."""
+def makers(namespace: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """The makers of connections and listeners, which the stdlib has with less to ask for."""
+    listen: Callable[..., socket] = namespace["create_server"]
 
     def create_connection(
         address: Address,
@@ -61,13 +78,19 @@ def securing(
         all_errors: bool = False,
         ssl: _ssl.SSLContext | bool | None = None,
         server_hostname: str | None = None,
+        happy_eyeballs_delay: float | None = ATTEMPT_DELAY,
     ) -> socket:
-        context = as_client(ssl, server_hostname)
-        sock = connect(address, timeout, source_address, all_errors=all_errors)
+        context, delay = as_client(ssl, server_hostname), as_delay(happy_eyeballs_delay)
+        begun = monotonic()
+        sock = _connection(namespace, address, timeout, source_address, all_errors, delay)
         if context is None:
             return sock
+        host = server_hostname or (None if is_path(address) else address[0])
+        own = sock.gettimeout()
         try:
-            return sock.start_tls(context, server_hostname=server_hostname or address[0])
+            with until(begun + own if own and delay is not None else None):
+                secure: socket = sock.start_tls(context, server_hostname=host)
+                return secure
         except BaseException:
             sock.close()
             raise
@@ -91,11 +114,71 @@ def securing(
         )
         return listener
 
-    for made, real in ((create_connection, connect), (create_server, listen)):
-        made.__doc__, made.__qualname__ = f"{real.__doc__}\n\n{_WITH_SSL}", made.__name__
-    return {"create_connection": create_connection, "create_server": create_server}
+    create_connection.__doc__ = _CONNECTING
+    create_server.__doc__ = f"{listen.__doc__}\n\n{_LISTENING}"
+    create_connection.__qualname__, create_server.__qualname__ = MADE
+    return dict(zip(MADE, (create_connection, create_server), strict=True))
 
 
-_WITH_SSL: Final = """With `ssl`, a context (or True for ``ssl.create_default_context()``, where one
-connects), TLS is started: as by `socket.start_tls` for `server_hostname` or else the host;
-on a connection that ``accept`` gives, by its first receive or send."""
+MADE: Final = ("create_connection", "create_server")
+
+
+_CONNECTING: Final = """Connect to ``(host, port)``, or to the path of an AF_UNIX socket.
+
+A host's IPv6 and IPv4 addresses are asked for apart, and raced as RFC 8305 says: the next
+attempt begins when one has failed, or after `happy_eyeballs_delay` seconds.  `timeout`
+seconds, the default timeout where it is not given, bound the whole, and become the socket's
+own.  With a delay of None, in non-blocking mode, and where something was put in the place of
+this module's ``socket`` or ``getaddrinfo``, it is as in the stdlib: one address after the
+other in the resolver's order, each of them with the timeout, and no limit for the lookup.
+`source_address` is bound to first; with port 0 connections to different peers may share a
+port.  A port may be a service's name.  A path is bytes, or a str with a slash in it or with
+``\\0`` in front, an abstract name.
+
+Raises `gaierror`, the error of the last address that was tried, or with `all_errors` an
+ExceptionGroup of all; TimeoutError when the time is over.  Notes tell every attempt; on
+success ``sock.attempts`` does.  Whatever ends it, no other socket is left open.
+
+With `ssl`, a context or True for ``ssl.create_default_context()``, TLS is started, as by
+`socket.start_tls`, for `server_hostname` or else the host."""
+
+_LISTENING: Final = """With `ssl`, a context, TLS is started on a connection that ``accept``
+gives, by its first receive or send."""
+
+
+def _connection(namespace: dict[str, Any], address: Address, timeout: Any, *how: Any) -> socket:
+    request = Request(address, timeout, *how)
+    make, look_up = namespace["socket"], namespace["getaddrinfo"]
+    ours = make is socket and look_up is getaddrinfo
+    with Log() as log:
+        if ours and request.races:
+            own = as_timeout(request.timeout)
+            made = run_task(race(log, request, limited(deadline_after(own))))
+            made.settimeout(own)
+            sock = from_stdlib_socket(made)
+        else:
+            host, port, kind = request.host, request.port, _stdlib.SOCK_STREAM
+            found = request.known if ours or host is port is None else None
+            if found is None:
+                found = look_up(host, port, 0, kind)
+            connect = partial(_connected, make, timeout, request.source_address)
+            sock = run(in_sequence(log, found, connect, request.all_errors))
+        if isinstance(sock, socket):
+            sock._attempts = tuple(log.attempts)
+    return sock
+
+
+async def _connected(make: Any, timeout: Any, source_address: Address, info: AddrInfo) -> socket:
+    """It blocks, and awaits nothing."""
+    sock: socket = make(*info[:3])
+    try:
+        if timeout is not GLOBAL_DEFAULT:
+            sock.settimeout(timeout)
+        if source_address:
+            share_ports(sock, source_address)
+            sock.bind(source_address)
+        sock.connect(info[4])
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -48,6 +48,7 @@ from aiosock._operations import (
     receiving,
     room_of,
 )
+from aiosock._race import Attempt
 from aiosock._readiness import Direction, Readiness, Stateful, adopting
 
 from ._driver import is_late, limited, limits, loop_here, run, run_task, turn_once, until
@@ -149,6 +150,7 @@ class socket(_stdlib.socket):
     """
 
     __slots__ = (
+        "_attempts",
         "_lent",
         "_quietly",
         "_raw",
@@ -173,6 +175,12 @@ class socket(_stdlib.socket):
         # A process may have undone that Python ignores SIGPIPE.
         self._quietly = MSG_DONTWAIT | (MSG_NOSIGNAL if raw.family in SIGNALLING else 0)
         self._lent = False  # to a moment: the descriptor blocks but for that
+        self._attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The addresses that `create_connection` has tried for this socket; () without it."""
+        return self._attempts
 
     # --- the mode -------------------------------------------------------------------
 

@@ -311,6 +311,7 @@ def _start_tls(
     secure: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
         sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session
     )
+    secure._attempts = sock._attempts
     try:
         secure._hidden().records.feed(before)
         secure.do_handshake()

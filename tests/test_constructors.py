@@ -223,16 +223,6 @@ async def black_hole() -> Any:
             yield server.getsockname()
 
 
-async def test_the_timeout_is_for_each_address(net: Face) -> None:
-    server = await net.listener()
-    async with black_hole() as hole, asyncio.timeout(10):
-        with found_at(hole, hole, server.getsockname()):
-            sock = net.keep(await net.create_connection(("name.test", 1), 0.05))
-            assert sock.getpeername() == server.getsockname()
-        with found_at(hole, hole), pytest.raises(TimeoutError, match="^timed out"):
-            await net.create_connection(("name.test", 1), 0.02)
-
-
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_cancelled_create_connection_leaves_no_socket(count: int) -> None:
     async with black_hole() as hole:
@@ -641,21 +631,6 @@ async def test_sockets_may_be_sent(net: Face) -> None:
     again = net.socket(fileno=fd)
     await again.send(b"through the other")
     assert await far.recv(99) == b"through the other"
-
-
-async def test_the_error_notes_tell_every_address_that_was_tried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with _stdlib.create_server(("127.0.0.1", 0)) as gone:
-        address = gone.getsockname()
-    found = [(_stdlib.AF_INET, _stdlib.SOCK_STREAM, 6, "", address)] * 2
-    monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args: found)
-    with pytest.raises(ConnectionRefusedError) as raised:
-        await aiosock.create_connection(("two.test", 1))
-    assert raised.value.__notes__ == [
-        f"while connecting to {address!r}",
-        f"before it: [Errno 111] Connection refused (while connecting to {address!r})",
-    ]
 
 
 async def test_descriptors_go_along_with_a_socket_of_ours_alone() -> None:

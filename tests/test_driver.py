@@ -660,7 +660,10 @@ def test_fail_after_bounds_lookups(monkeypatch: pytest.MonkeyPatch, stack: ExitS
         lambda: sock.connect(("somewhere", 80)),
         lambda: aiosock_sync.create_connection(("somewhere", 80)),
     ):
-        with aiosock_sync.fail_after(0.02), pytest.raises(TimeoutError, match="^timed out$"):
+        with (
+            aiosock_sync.fail_after(0.02),
+            pytest.raises(TimeoutError, match="^timed out"),
+        ):  # and notes
             call()
 
 
@@ -770,7 +773,7 @@ def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
     ]
     with aiosock_sync.fail_after(0):
         for call in calls:
-            with pytest.raises(TimeoutError, match="^timed out$"):
+            with pytest.raises(TimeoutError, match="^timed out"):  # and notes
                 call()
         for sending in (lambda: one.sendall(HELLO), lambda: one.sendfile(io.BytesIO(HELLO))):
             with pytest.raises(TimeoutError, match="^timed out$") as late:

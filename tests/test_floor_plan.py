@@ -20,6 +20,7 @@ FLOORS = [
     {"aiosock._constants", "aiosock._deadline", "aiosock._poller", "aiosock._certificates"},
     {"aiosock._readiness"},
     {"aiosock._operations", "aiosock._names", "aiosock._files"},
+    {"aiosock._race"},
     {"aiosock._records", "aiosock._socket"},
     {"aiosock._tls"},
     {"aiosock._constructors"},

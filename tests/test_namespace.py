@@ -46,7 +46,7 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 FILES = "BinaryFile RawFile TextFile".split()
-BEYOND = "Resolver from_stdlib_socket run set_resolver".split()
+BEYOND = "Attempt Resolver from_stdlib_socket run set_resolver".split()
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
 OF_SSL = [  # of the stdlib's ssl, which were names of socket once
     "sslerror",
@@ -224,10 +224,10 @@ def test_the_pyi_declares_the_right_types() -> None:
 # --- the socket's names -------------------------------------------------------------
 
 
-def test_the_socket_has_the_stdlibs_attributes_and_three_of_its_own() -> None:
+def test_the_socket_has_the_stdlibs_attributes_and_four_of_its_own() -> None:
     theirs, ours = public(dir(_stdlib.socket)), public(dir(aiosock.socket))
     assert not theirs - ours
-    assert ours - theirs == {"start_tls", "wait_readable", "wait_writable"}
+    assert ours - theirs == {"attempts", "start_tls", "wait_readable", "wait_writable"}
 
 
 def methods() -> list[str]:
@@ -307,7 +307,8 @@ OVERLOADED = {
 CONNECTING = "address, timeout=_GLOBAL_DEFAULT_TIMEOUT, source_address=None"
 SERVING = "address, *, family=AF_INET, backlog=None, reuse_port=False, dualstack_ipv6=False"
 FUNCTION_ARGUMENTS = {
-    "create_connection": f"{CONNECTING}, *, all_errors=False, ssl=None, server_hostname=None",
+    "create_connection": f"{CONNECTING}, *, all_errors=False, ssl=None, server_hostname=None, "
+    "happy_eyeballs_delay=0.25",
     "create_server": f"{SERVING}, ssl=None",
     "gethostbyaddr": "ip_address, /",
     "gethostbyname": "hostname, /",
@@ -322,6 +323,7 @@ FUNCTION_ARGUMENTS = {
 }
 
 
+NOT_CALLED = ("Attempt", "Resolver")
 NOWHERE = "\0nobody listens here"
 POSITIONAL: dict[str, dict[str, Any]] = {
     "bind": {"address": ""},
@@ -367,7 +369,7 @@ def test_an_overloaded_method_takes_the_stdlibs_arguments(name: str) -> None:
     assert list(map(arguments, overloads)) == list(map(taking, OVERLOADED[name]))
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name != "Resolver"])
+@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_CALLED])
 def test_a_function_takes_the_stdlibs_arguments(name: str) -> None:
     function = getattr(aiosock, name)
     if name in FUNCTION_ARGUMENTS:

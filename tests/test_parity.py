@@ -21,7 +21,7 @@ from faces import FUNCTIONS, METHODS
 import aiosock
 import aiosock_sync
 
-BEYOND = {"Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
+BEYOND = {"Attempt", "Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
 TLS = {"InsecureWarning", "SSLObject", "SSLSocket", "ssl"}
 SECURED = {"create_connection", "create_server"}  # the stdlib's, and TLS if they are asked for it
 OF_SSL = {"sslerror", "RAND_add", "RAND_status", *(n for n in vars(ssl) if n[:10] == "SSL_ERROR_")}
@@ -84,7 +84,7 @@ def test_a_star_imports_them_all() -> None:
 @pytest.mark.parametrize("name", sorted({*BEYOND, *TLS, *LOOKUPS, *SECURED, "socket"}))
 def test_objects_of_ours_are_named_after_the_package(name: str) -> None:
     found = getattr(aiosock_sync, name)
-    shared = ("InsecureWarning", "Resolver", "set_resolver")
+    shared = ("Attempt", "InsecureWarning", "Resolver", "set_resolver")
     package = "aiosock" if name in shared else "aiosock_sync"
     assert found.__module__ == package
     assert pickle.loads(pickle.dumps(found)) is found
@@ -101,6 +101,7 @@ def test_the_socket_is_a_stdlib_socket_with_all_its_attributes() -> None:
     assert {n for n in dir(aiosock_sync.socket) if n[0] != "_"} == {
         *(n for n in dir(_stdlib.socket) if n[0] != "_"),
         *WAITS,
+        "attempts",
         "start_tls",
     }
 
@@ -123,7 +124,7 @@ def test_the_socket_has_the_stdlibs_private_attributes_too() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SECURED))
-def test_the_makers_take_the_stdlibs_arguments_and_then_what_makes_them_secure(name: str) -> None:
+def test_the_makers_take_the_stdlibs_arguments_and_a_few_of_ours(name: str) -> None:
     theirs, ours = signature_of(getattr(_stdlib, name)), signature_of(getattr(aiosock_sync, name))
     assert theirs is not None
     assert ours is not None
@@ -131,7 +132,7 @@ def test_the_makers_take_the_stdlibs_arguments_and_then_what_makes_them_secure(n
     assert list(ours.parameters)[: len(names)] == names
     assert [ours.parameters[name] for name in names] == list(theirs.parameters.values())
     beyond = {*ours.parameters} - {*names}
-    assert beyond <= {"ssl", "server_hostname"}
+    assert beyond <= {"ssl", "server_hostname", "happy_eyeballs_delay"}
     assert {ours.parameters[name].kind for name in beyond} == {inspect.Parameter.KEYWORD_ONLY}
 
 

@@ -56,6 +56,30 @@ def test_a_poller_ends_with_its_loop(loop_name: str) -> None:
         os.fstat(number)
 
 
+async def test_a_task_that_has_failed_is_freed_with_its_last_name() -> None:
+    """The frames that have resumed it live on in its error's traceback, from 3.12 on."""
+
+    async def fail(sock: aiosock.socket) -> None:
+        await sock.recv(1)
+        raise ZeroDivisionError
+
+    sock, peer = aiosock.socketpair()
+    with sock, peer:
+        gc.disable()
+        try:
+            for act in (lambda: peer._sock.send(b"x"), peer.close):  # two kinds of event
+                task = asyncio.create_task(fail(sock))
+                await turns()
+                act()
+                await asyncio.wait([task])
+                assert isinstance(task.exception(), ZeroDivisionError)
+                known = weakref.ref(task)
+                del task
+                assert known() is None
+        finally:
+            gc.enable()
+
+
 async def _poller_here() -> Poller:
     return poller_of(asyncio.get_running_loop())
 
