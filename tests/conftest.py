@@ -3,6 +3,7 @@
 A behaviour test takes the fixture `net` and is written once, with ``await``.  It runs
 against the stdlib's socket and aiosock_sync's (their waiting calls in threads) and against
 aiosock, on each loop: what it asserts is what the stdlib does, and the same holds for us.
+What is ours alone takes the fixture `ours`.
 """
 
 import asyncio
@@ -66,6 +67,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(params=[STDLIB, SYNC, AIOSOCK], ids=lambda face: face.name)
 async def net(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
     """A face, whose sockets are closed at the end."""
+    face: Face = request.param
+    with face.closing():
+        yield face
+
+
+@pytest.fixture(params=[SYNC, AIOSOCK], ids=lambda face: face.name)
+async def ours(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
+    """One of our faces, for what the stdlib does otherwise or has not."""
     face: Face = request.param
     with face.closing():
         yield face

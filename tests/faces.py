@@ -21,13 +21,47 @@ LIMIT = 5.0  # seconds until a test gives a hanging call up
 
 METHODS = frozenset(
     "accept bind connect connect_ex recv recv_into recvfrom recvfrom_into recvmsg "
-    "recvmsg_into send sendall sendto sendmsg sendmsg_afalg sendfile".split()
+    "recvmsg_into recv_many send sendall sendto sendmsg sendmsg_afalg sendfile send_many".split()
 )
+WAITS = frozenset(["wait_readable", "wait_writable"])
 FUNCTIONS = frozenset(
     "getaddrinfo getnameinfo gethostbyname gethostbyname_ex gethostbyaddr getfqdn "
     "getprotobyname getservbyname getservbyport create_connection create_server "
     "send_fds recv_fds".split()
 )
+
+
+FILE_CALLS = frozenset(
+    "read read1 readall readinto readinto1 readline readlines peek write writelines flush "
+    "close".split()
+)
+
+
+class ThreadedFile:
+    """A blocking file whose waiting calls are awaited; all else is its own."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.file, name)
+        return awaited(found) if name in FILE_CALLS else found
+
+    def __aiter__(self) -> "ThreadedFile":
+        return self
+
+    async def __anext__(self) -> Any:
+        line = await asyncio.to_thread(next, self.file, None)
+        if line is None:
+            raise StopAsyncIteration
+        return line
+
+    async def __aenter__(self) -> "ThreadedFile":
+        self.file.__enter__()
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        await asyncio.to_thread(self.file.__exit__, *args)
 
 
 class Threaded:
@@ -38,13 +72,16 @@ class Threaded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.sock, name)
-        return awaited(found) if name in METHODS else found
+        return awaited(found) if name in METHODS | WAITS else found
 
     def __repr__(self) -> str:
         return repr(self.sock)
 
     def dup(self) -> "Threaded":
         return Threaded(self.sock.dup())
+
+    def makefile(self, *args: Any, **kwargs: Any) -> ThreadedFile:
+        return ThreadedFile(self.sock.makefile(*args, **kwargs))
 
     def __enter__(self) -> "Threaded":
         self.sock.__enter__()
@@ -65,8 +102,19 @@ def bare(value: Any) -> Any:
 
 
 def awaited(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    def outcome(*args: Any, **kwargs: Any) -> tuple[Any, Exception | None]:
+        try:
+            return function(*args, **kwargs), None
+        except Exception as error:  # a TimeoutError would arrive as another, without attributes
+            return None, error
+
     async def call(*args: Any, **kwargs: Any) -> Any:
-        result = await asyncio.to_thread(function, *map(bare, args), **kwargs)
+        result, error = await asyncio.to_thread(outcome, *map(bare, args), **kwargs)
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # which knows this frame
         return wrapped(result)
 
     return call
