@@ -123,9 +123,7 @@ def _source_membership(
     if packed is None or kind != family:
         name = "IPv6" if family == _stdlib.AF_INET6 else "IPv4"
         raise ValueError(f"the source of an {name} group is an {name} address, not {source!r}")
-    address, index = (bytes(4), _index(interface))
-    if family == _stdlib.AF_INET:
-        address, index = _place(interface)
+    address, index = _place(interface) if family == _stdlib.AF_INET else (b"", _index(interface))
     if any(address):  # the one thing that the newer option does not take
         number = IP_ADD_SOURCE_MEMBERSHIP if join else IP_DROP_SOURCE_MEMBERSHIP
         return number, struct.pack("=4s4s4s", group, address, packed)
