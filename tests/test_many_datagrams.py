@@ -22,6 +22,7 @@ from faces import AIOSOCK, LIMIT, Face, count_calls, failure
 import aiosock
 import aiosock_sync
 from aiosock import _datagrams
+from aiosock._readiness import Direction, Readiness
 
 KINDS = ["udp", "unix", "seqpacket"]
 of_each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -608,6 +609,33 @@ async def test_the_timeout_is_for_the_lookup_too(ours: Face, book: Book) -> None
     sock.settimeout(0.03)
     error = await error_of(sock.send_many([(b"x", ("known.test", 1))]))
     assert (told(error), error.messages_sent) == (LATE, 0)
+
+
+async def test_lookup_and_sending_share_one_deadline(
+    ours: Face, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlines: list[float | None] = []
+    errand, complete = Readiness.errand, Direction.complete
+
+    async def recorded_errand(self: Readiness, work: Any, deadline: float | None) -> Any:
+        deadlines.append(deadline)
+        return await errand(self, work, deadline)
+
+    async def recorded(self: Direction, deadline: float | None, *args: Any) -> Any:
+        deadlines.append(deadline)
+        return await complete(self, deadline, *args)
+
+    def no_room(*_: Any) -> int:
+        raise BlockingIOError(*NOT_NOW[1:])
+
+    monkeypatch.setattr(Readiness, "errand", recorded_errand)
+    monkeypatch.setattr(Direction, "complete", recorded)
+    monkeypatch.setattr(_stdlib.socket, "sendto", no_room, raising=False)
+    sock = await udp(ours)
+    sock.settimeout(0.03)
+    assert told(await error_of(sock.send_many([(b"x", ("known.test", 1))]))) == LATE
+    first, second = deadlines
+    assert first == second is not None
 
 
 async def test_a_cancelled_lookup_has_sent_nothing(lone: Face, book: Book) -> None:
