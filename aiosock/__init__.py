@@ -3,6 +3,7 @@
 A map of the house, from the ground up.  A file imports only from files above it here.
 
     _constants      every constant of this Python's socket module
+    _options        options and ancillary data that are awkward when raw
     _deadline       when an operation must be over; what a timeout may be
     _certificates   whom a certificate names, in the manual's form
     _poller         which sockets are ready: one queue in the kernel for each loop
@@ -11,6 +12,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _names          host and service names, looked up off the loop
     _files          what makefile() returns
     _race           how create_connection finds its way: a race of addresses, or a sequence
+    _datagrams      many datagrams received or sent with one wait
     _records        TLS as attempts: records between the kernel and an ssl object
     _socket         the awaitable socket: a method per documented method
     _tls            the same socket after a handshake, and the manual's ssl()
@@ -88,6 +90,17 @@ from ._names import (
     getservbyport,
     set_resolver,
 )
+from ._options import (
+    Ancillary,
+    PacketInfo,
+    PeerCredentials,
+    enable_ancillary,
+    join_group,
+    leave_group,
+    parse_ancillary,
+    peer_credentials,
+    set_multicast_interface,
+)
 from ._race import Attempt
 from ._run import run
 from ._socket import from_stdlib_socket, socket
@@ -108,9 +121,12 @@ __all__ = [
     "SSL_ERROR_WANT_WRITE",
     "SSL_ERROR_WANT_X509_LOOKUP",
     "SSL_ERROR_ZERO_RETURN",
+    "Ancillary",
     "Attempt",
     "BinaryFile",
     "InsecureWarning",
+    "PacketInfo",
+    "PeerCredentials",
     "RAND_add",
     "RAND_status",
     "RawFile",
@@ -126,6 +142,7 @@ __all__ = [
     "create_connection",
     "create_server",
     "dup",
+    "enable_ancillary",
     "error",
     "from_stdlib_socket",
     "fromfd",
@@ -152,11 +169,16 @@ __all__ = [
     "inet_ntoa",
     "inet_ntop",
     "inet_pton",
+    "join_group",
+    "leave_group",
     "ntohl",
     "ntohs",
+    "parse_ancillary",
+    "peer_credentials",
     "recv_fds",
     "run",
     "send_fds",
+    "set_multicast_interface",
     "set_resolver",
     "setdefaulttimeout",
     "sethostname",

@@ -50,6 +50,7 @@ Port = str | bytes | int | None
 AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]
 
 THREADS: Final = 16
+NAMED: Final = (int(_stdlib.AF_INET), int(_stdlib.AF_INET6))  # ints: each sendto() asks
 
 _original_getaddrinfo: Final = _stdlib.getaddrinfo
 _original_getnameinfo: Final = _stdlib.getnameinfo
@@ -311,10 +312,12 @@ def needs_lookup(family: int, address: Any) -> bool:
     numbers, the special hosts and the addresses of other families itself, and refuses
     the rest in its own words.
     """
-    if family not in (_stdlib.AF_INET, _stdlib.AF_INET6) or type(address) is not tuple:
+    if family not in NAMED or type(address) is not tuple:
         return False
     host = address[0] if len(address) >= 2 else ""
-    return isinstance(host, str | bytes | bytearray) and _is_name(family, _hashable(host))
+    if isinstance(host, str):
+        return _is_name(family, host)
+    return isinstance(host, bytes | bytearray) and _is_name(family, bytes(host))
 
 
 def _hashable(host: str | bytes | bytearray) -> str | bytes:

@@ -25,6 +25,8 @@ __all__ = [
     "AF_UNIX",
     "MSG_DONTWAIT",
     "MSG_NOSIGNAL",
+    "MSG_PEEK",
+    "MSG_TRUNC",
     "SHOWING_ALL",
     "SIGNALLING",
     "Leftover",
@@ -35,6 +37,7 @@ __all__ = [
     "await_ready",
     "connect",
     "has",
+    "placed",
     "receiving",
     "room_of",
 ]
@@ -471,6 +474,16 @@ class Leftover:
 Route = tuple[Direction, float | None, Callable[..., Any], tuple[Any, ...]]
 
 
+def placed(
+    readiness: Readiness, blocking: bool, deadline: float | None, flags: object
+) -> tuple[Direction, float | None]:
+    """Where and until when a receive with flags waits."""
+    if blocking and has(flags, MSG_DONTWAIT | MSG_ERRQUEUE):
+        deadline = NOW
+    beside = has(flags, MSG_OOB | MSG_ERRQUEUE)  # the stream, and no event tells of them
+    return readiness.pausing if beside else readiness.reading, deadline
+
+
 def receiving(
     readiness: Readiness,
     sock: _stdlib.socket,
@@ -481,11 +494,7 @@ def receiving(
     args: tuple[Any, ...],
 ) -> Route:
     """How a receive with flags is done: where and until when it waits, and for what attempt."""
-    direction = readiness.reading
-    if blocking and flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
-        deadline = NOW
-    if flags & (MSG_OOB | MSG_ERRQUEUE):  # beside the stream, and no event tells of them
-        direction = readiness.pausing
+    direction, deadline = placed(readiness, blocking, deadline, flags)
     if blocking and flags & MSG_WAITALL and deadline != NOW and sock.type == _stdlib.SOCK_STREAM:
         return _receiving_all(readiness, sock, deadline, flags, verb, args)
     if flags & MSG_TRUNC:

@@ -32,6 +32,7 @@ from typing import (
     overload,
 )
 
+from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
 from ._names import needs_lookup, numeric_address
@@ -263,6 +264,32 @@ class socket:
         """
         return self._receive(None, flags, "recvmsg_into", again(buffers), ancbufsize, flags)
 
+    def recv_many(
+        self, max: int, bufsize: int = ROOMY, flags: int = 0
+    ) -> Awaited[list[tuple[bytes, Address]]]:
+        """Await a datagram, and take it with those behind it that have come: at most `max`.
+
+        A list of what `recvfrom` gives for each: (data, address).  A datagram longer than
+        `bufsize` is cut.  In the spirit of recvmmsg(2): one wait for many, never more than
+        1024, and an error behind the first is raised by the next receive.  On a
+        SOCK_SEQPACKET connection an empty message, which may be the end, is the last of a
+        list.  MSG_PEEK shows the first alone.
+
+        ValueError on a stream, which has no messages, and if `max` is less than 1.  A
+        cancelled or late call has taken nothing.
+        """
+        direction, deadline, asked, args = receiving_many(
+            self._readiness,
+            self._sock,
+            self._kind,
+            self._timeout is None,
+            self._deadline(),
+            flags,
+            max,
+            bufsize,
+        )
+        return direction.complete(deadline, asked, receive_many, *args, flags)
+
     def _receive(self, size: object, flags: Any, verb: str, *args: Any) -> Awaited[Any]:
         if flags and isinstance(flags, int):
             blocking, deadline = self._timeout is None, self._deadline()
@@ -364,6 +391,32 @@ class socket:
             message = SendingMessage(self._sock.sendmsg, *args)
             return await self._readiness.writing.complete(deadline, 0, message)
         return await self._sending.complete(deadline, 0, self._sock.sendmsg, *args)
+
+    async def send_many(
+        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+    ) -> int:
+        """Await until all `messages` are sent, each as a datagram; how many that were.
+
+        A message is bytes-like, on a connected socket, or a pair (data, address), as
+        `recv_many` gives them; an address of None is the other end's.  Host names are
+        looked up off the loop before the first is sent, each name once.  The timeout is for
+        all of it together.  In non-blocking mode, and with MSG_DONTWAIT, what there is room
+        for is sent, and BlockingIOError means none.
+
+        An OSError, TimeoutError or cancellation tells in ``messages_sent`` how many are on
+        their way; the next one is not, nor any behind it.  (sendmmsg(2) would return that
+        number, and lose sight of the error.)  ValueError on a stream.
+        """
+        deadline, quiet = self._deadline_with(flags), self._quiet(flags)
+        spent = self._sending.spent
+        sending = SendingMany(self._sock, self._kind, messages, quiet, deadline != NOW, spent)
+        if sending.has_names(self._family):
+            try:
+                await self._readiness.errand(sending.look_up(), deadline)
+            except BaseException as error:
+                sending.stopped(error)
+                raise
+        return await self._sending.complete(deadline, 0, sending)
 
     async def sendmsg_afalg(
         self,

@@ -3,8 +3,8 @@
     import aiosock_sync as socket
 
 A map of the house, from the ground up; below it stand the floors of `aiosock` that know no
-awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`,
-`_race`).
+awaitable socket (`_options`, `_deadline`, `_poller`, `_readiness`, `_operations`, `_names`,
+`_datagrams`, `_race`).
 
     _driver         runs one coroutine to its end on this thread's own loop
     _names          host and service names, by the resolver of the async face
@@ -12,14 +12,17 @@ awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`,
     _constructors   the stdlib's makers of sockets, over our names
 
 Every name of this Python's `socket` is here, private ones too, since its clients reach for
-them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, and a
-socket's `wait_readable`, `wait_writable` and `attempts`.
+them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, helpers for
+options (`join_group` and its like), and a socket's `recv_many`, `send_many`, `wait_readable`,
+`wait_writable` and `attempts`.
 """
 
 import socket as _stdlib
 import ssl as _ssl
 
+from aiosock import _options
 from aiosock._names import Resolver, set_resolver
+from aiosock._options import *  # noqa: F403  # the same on both faces
 from aiosock._race import Attempt
 
 from ._constructors import from_stdlib_socket, makers, remade
@@ -57,6 +60,7 @@ globals().update(_OF_SSL)
 __all__ = sorted(
     {
         *_OF_SSL,
+        *_options.__all__,
         *_stdlib.__all__,
         "Attempt",
         "InsecureWarning",

@@ -44,6 +44,15 @@ from aiosock._constants import *
 from aiosock._names import Host, Port
 from aiosock._names import Resolver as Resolver
 from aiosock._names import set_resolver as set_resolver
+from aiosock._options import Ancillary as Ancillary
+from aiosock._options import PacketInfo as PacketInfo
+from aiosock._options import PeerCredentials as PeerCredentials
+from aiosock._options import enable_ancillary as enable_ancillary
+from aiosock._options import join_group as join_group
+from aiosock._options import leave_group as leave_group
+from aiosock._options import parse_ancillary as parse_ancillary
+from aiosock._options import peer_credentials as peer_credentials
+from aiosock._options import set_multicast_interface as set_multicast_interface
 from aiosock._race import Attempt as Attempt
 
 from ._constructors import from_stdlib_socket as from_stdlib_socket

@@ -29,6 +29,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
+from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from aiosock._deadline import NOW, deadline_after, timed_out
 from aiosock._names import needs_lookup, numeric_address
 from aiosock._operations import (
@@ -371,6 +372,33 @@ class socket(_stdlib.socket):
         """Wait for data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address)."""
         return self._receive(flags, "recvmsg_into", again(buffers), ancbufsize)
 
+    def recv_many(
+        self, max: int, bufsize: int = ROOMY, flags: int = 0
+    ) -> list[tuple[bytes, Address]]:
+        """Wait for a datagram, and take it with those behind it that have come: at most `max`.
+
+        A list of what `recvfrom` gives for each: (data, address).  One wait for many, never
+        more than 1024; an error behind the first is raised by the next receive.  On a
+        SOCK_SEQPACKET connection an empty message, which may be the end, is the last of a
+        list.  MSG_PEEK shows the first alone.  ValueError on a stream, and if `max` is less
+        than 1.
+        """
+        blocking = self.gettimeout() is None
+        direction, deadline, asked, args = receiving_many(
+            self._readiness,
+            self._raw,
+            self._raw.type,
+            blocking,
+            self._deadline(),
+            flags,
+            max,
+            bufsize,
+        )
+        args = (*args, _at_once(flags))
+        if deadline == NOW and blocking:
+            return receive_many(*args)
+        return self._complete(direction, asked, flags, receive_many, *args)
+
     def _receive(self, flags: Any, verb: str, *args: Any) -> Any:
         if not flags or not isinstance(flags, int):
             attempt = getattr(self._raw, verb)
@@ -433,6 +461,33 @@ class socket(_stdlib.socket):
         if self._wants_whole(flags) and self._blocks():
             return self._run(SendingMessage(self._raw.sendmsg, *args))
         return self._complete(self._sending, 0, flags, self._raw.sendmsg, *args)
+
+    def send_many(
+        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+    ) -> int:
+        """Wait until all `messages` are sent, each as a datagram; how many that were.
+
+        A message is bytes-like, on a connected socket, or a pair (data, address), as
+        `recv_many` gives them; an address of None is the other end's.  The timeout is for
+        all of it together, names looked up included.  In non-blocking mode, and with
+        MSG_DONTWAIT, what there is room for is sent, and BlockingIOError means none.
+
+        Whatever else stops it (an OSError, TimeoutError, Ctrl-C) tells in ``messages_sent``
+        how many are on their way; the next one is not, nor any behind it.  ValueError on a
+        stream.
+        """
+        kind, quiet, waits = self._raw.type, self._quiet(flags), self._may_wait(flags)
+        sending = SendingMany(self._raw, kind, messages, quiet, waits)
+        try:
+            if not sending.has_names(self._raw.family):
+                return self._complete(self._sending, 0, flags, sending)
+            deadline = self._deadline() or limited(None)
+            run_task(self._readiness.errand(sending.look_up(), deadline))
+            with until(deadline):
+                return self._complete(self._sending, 0, flags, sending)
+        except BaseException as error:
+            sending.stopped(error)
+            raise
 
     if hasattr(_stdlib.socket, "sendmsg_afalg"):
 

@@ -21,7 +21,7 @@ LIMIT = 5.0  # seconds until a test gives a hanging call up
 
 METHODS = frozenset(
     "accept bind connect connect_ex recv recv_into recvfrom recvfrom_into recvmsg "
-    "recvmsg_into send sendall sendto sendmsg sendmsg_afalg sendfile".split()
+    "recvmsg_into recv_many send sendall sendto sendmsg sendmsg_afalg sendfile send_many".split()
 )
 WAITS = frozenset(["wait_readable", "wait_writable"])
 FUNCTIONS = frozenset(

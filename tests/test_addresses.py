@@ -394,6 +394,42 @@ async def test_the_kernel_finds_a_name_when_asked_to(net: Face, nothing: Any) ->
     assert address == client.getsockname() != name
 
 
+async def test_datagrams_are_sent_to_abstract_names_and_come_from_them(net: Face) -> None:
+    names = unused(20), unused(20)
+    one, other = [net.socket(AF_UNIX, SOCK_DGRAM) for _ in names]
+    await one.bind(names[0])
+    nameless = net.socket(AF_UNIX, SOCK_DGRAM)
+    for sender, address in (other, names[1]), (nameless, None):
+        if address:
+            await sender.bind(address)
+        assert await sender.sendto(b"x", names[0]) == 1
+        assert await one.recvfrom(10) == (b"x", address)
+        assert await sender.sendto(b"y", names[0]) == 1
+        assert (await one.recvmsg(10))[::3] == (b"y", address)
+    await nameless.connect(names[1])
+    assert (nameless.getpeername(), nameless.getsockname()) == (names[1], "")
+    assert await nameless.send(b"z") == 1
+    assert await other.recvfrom(10) == (b"z", None)
+
+
+async def test_messages_go_over_a_connection_to_an_abstract_name(net: Face) -> None:
+    name = unused(20)
+    sock, client = [net.socket(AF_UNIX, SOCK_SEQPACKET) for _ in range(2)]
+    with pytest.raises(ConnectionRefusedError):
+        await client.connect(name)
+    await sock.bind(name)
+    sock.listen()
+    await client.connect(name)
+    server, address = await sock.accept()
+    net.keep(server)
+    assert (address, server.getsockname(), client.getpeername()) == ("", name, name)
+    await client.send(b"one")
+    await client.send(b"two")
+    assert [(await server.recvfrom(10))[0] for _ in range(2)] == [b"one", b"two"]
+    client.close()
+    assert (await server.recvmsg(10))[0] == b""
+
+
 # --- other families -----------------------------------------------------------------
 
 

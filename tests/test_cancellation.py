@@ -290,6 +290,10 @@ class ReceiveDatagram(Receive):
     pieces = (HELLO,)
 
 
+class ReceiveDatagrams(Receive):
+    pair = staticmethod(udp_pair)
+
+
 class ReceiveAll(Receive):
     def check_buffer(self) -> None:
         self.buffer.extend(b"free to be resized")
@@ -572,6 +576,19 @@ class SendDatagram(Case):
         assert self.got[self.filled :] == [HELLO] * attempt.returned + [AGAIN]
 
 
+class SendDatagrams(SendDatagram):
+    """As many are sent as the error tells."""
+
+    messages = b"one", b"two", b"three"
+
+    async def account(self, attempt: Attempt) -> None:
+        self.happen()
+        await self.sock.send(AGAIN)
+        self.happen()
+        sent = attempt.value or getattr(attempt.error, "messages_sent", 0)
+        assert self.got[self.filled :] == [*self.messages[:sent], AGAIN]
+
+
 CASES: dict[str, Callable[[ExitStack], Case]] = {
     "accept": Accept,
     "connect": partial(Connect, method="connect"),
@@ -582,6 +599,14 @@ CASES: dict[str, Callable[[ExitStack], Case]] = {
     "recv next": partial(ReceiveNext, call=RECEIVING["recv"][0], data=RECEIVING["recv"][1]),
     "recv_fds": partial(
         ReceiveDescriptor, call=lambda s, b: aiosock.recv_fds(s, 100, 4), data=lambda v, b: v[0]
+    ),
+    "recv_many": partial(
+        ReceiveDatagrams,
+        call=lambda s, b: s.recv_many(3),
+        data=lambda v, b: b"".join(data for data, _ in v),
+    ),
+    "send_many": partial(
+        SendDatagrams, call=lambda s, address: s.send_many(SendDatagrams.messages)
     ),
     "send tcp": partial(SendTCP, call=SENDING["send"]),
     "sendall tcp": partial(SendTCP, call=SENDING["sendall"]),

@@ -17,10 +17,16 @@ import aiosock_sync
 
 # From the ground up; on one floor nobody imports his neighbour.
 FLOORS = [
-    {"aiosock._constants", "aiosock._deadline", "aiosock._poller", "aiosock._certificates"},
+    {
+        "aiosock._constants",
+        "aiosock._options",
+        "aiosock._deadline",
+        "aiosock._poller",
+        "aiosock._certificates",
+    },
     {"aiosock._readiness"},
     {"aiosock._operations", "aiosock._names", "aiosock._files"},
-    {"aiosock._race"},
+    {"aiosock._race", "aiosock._datagrams"},
     {"aiosock._records", "aiosock._socket"},
     {"aiosock._tls"},
     {"aiosock._constructors"},
@@ -49,6 +55,8 @@ WOULD_BLOCK = {
     "aiosock._files.BinaryFile._make_room_for": "what there is room for is kept",
     "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in "
     "its own word",
+    "aiosock._datagrams.receive_many": "what came before it is the answer",
+    "aiosock._datagrams.SendingMany.__call__": "likewise, where it may not wait",
     "aiosock._records.Records.flush_for_reader": "any other error is left for the next read",
     "aiosock._records.Records._finish_saying": "the other direction is asked first who writes",
     "aiosock._records.Records.give_at_once": "the rest of a message is sent by an object that "

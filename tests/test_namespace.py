@@ -27,7 +27,7 @@ import pytest
 from faces import FUNCTIONS, METHODS, Face
 
 import aiosock
-from aiosock import _constants
+from aiosock import _constants, _options
 
 ROOT = Path(aiosock.__file__).parents[1]
 
@@ -47,6 +47,7 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 FILES = "BinaryFile RawFile TextFile".split()
 BEYOND = "Attempt Resolver from_stdlib_socket run set_resolver".split()
+OPTIONS: list[str] = vars(_options)["__all__"]
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
 OF_SSL = [  # of the stdlib's ssl, which were names of socket once
     "sslerror",
@@ -54,7 +55,8 @@ OF_SSL = [  # of the stdlib's ssl, which were names of socket once
     "RAND_status",
     *(name for name in vars(ssl) if name.startswith("SSL_ERROR_")),
 ]
-OURS = sorted({*FUNCTIONS, *MAKERS, *BEYOND})
+CLASSES = {"Ancillary", "Attempt", "PacketInfo", "PeerCredentials", "Resolver"}
+OURS = sorted({*FUNCTIONS, *MAKERS, *BEYOND, *OPTIONS})
 
 # Of Pythons that were built with Bluetooth's headers.
 BUILT_IN_SOMEWHERE = re.compile("AF_BLUETOOTH|(BDADDR|BTPROTO|HCI)_.*|SOL_HCI")
@@ -106,7 +108,15 @@ def test_exactly_the_functions_that_may_wait_are_awaited() -> None:
 
 
 def test_there_are_no_other_names() -> None:
-    assert set(aiosock.__all__) == {*_stdlib.__all__, *BESIDE_ALL, *BEYOND, *FILES, *TLS, *OF_SSL}
+    assert set(aiosock.__all__) == {
+        *_stdlib.__all__,
+        *BESIDE_ALL,
+        *BEYOND,
+        *FILES,
+        *OPTIONS,
+        *TLS,
+        *OF_SSL,
+    }
     assert public(vars(aiosock)) == set(aiosock.__all__)
 
 
@@ -224,10 +234,11 @@ def test_the_pyi_declares_the_right_types() -> None:
 # --- the socket's names -------------------------------------------------------------
 
 
-def test_the_socket_has_the_stdlibs_attributes_and_four_of_its_own() -> None:
+def test_the_socket_has_the_stdlibs_attributes_and_six_of_its_own() -> None:
     theirs, ours = public(dir(_stdlib.socket)), public(dir(aiosock.socket))
     assert not theirs - ours
-    assert ours - theirs == {"attempts", "start_tls", "wait_readable", "wait_writable"}
+    own = {"attempts", "recv_many", "send_many", "start_tls", "wait_readable", "wait_writable"}
+    assert ours - theirs == own
 
 
 def methods() -> list[str]:
@@ -288,9 +299,11 @@ METHOD_ARGUMENTS = {
     "recvfrom_into": "self, buffer, nbytes=0, flags=0",
     "recvmsg": "self, bufsize, ancbufsize=0, flags=0, /",
     "recvmsg_into": "self, buffers, ancbufsize=0, flags=0, /",
+    "recv_many": "self, max, bufsize=65536, flags=0",
     "send": "self, data, flags=0, /",
     "sendall": "self, data, flags=0, /",
     "sendmsg": "self, buffers, ancdata=(), flags=0, address=None, /",
+    "send_many": "self, messages, flags=0",
     "sendmsg_afalg": "self, msg=(), *, op, iv=None, assoclen=None, flags=0",
     "setblocking": "self, flag, /",
     "settimeout": "self, value, /",
@@ -317,13 +330,18 @@ FUNCTION_ARGUMENTS = {
     "getprotobyname": "protocolname, /",
     "getservbyname": "servicename, /, *protocolname",
     "getservbyport": "port, /, *protocolname",
+    "enable_ancillary": "sock, *, ttl=None, tos=None, pktinfo=None, dropped=None",
     "from_stdlib_socket": "sock",
+    "join_group": "sock, group, interface=None, source=None",
+    "leave_group": "sock, group, interface=None, source=None",
+    "parse_ancillary": "ancdata",
+    "peer_credentials": "sock",
     "run": "main, *, debug=None, loop_factory=None",
+    "set_multicast_interface": "sock, interface",
     "set_resolver": "resolver",
 }
 
 
-NOT_CALLED = ("Attempt", "Resolver")
 NOWHERE = "\0nobody listens here"
 POSITIONAL: dict[str, dict[str, Any]] = {
     "bind": {"address": ""},
@@ -369,7 +387,7 @@ def test_an_overloaded_method_takes_the_stdlibs_arguments(name: str) -> None:
     assert list(map(arguments, overloads)) == list(map(taking, OVERLOADED[name]))
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_CALLED])
+@pytest.mark.parametrize("name", [name for name in OURS if name not in CLASSES])
 def test_a_function_takes_the_stdlibs_arguments(name: str) -> None:
     function = getattr(aiosock, name)
     if name in FUNCTION_ARGUMENTS:

@@ -20,7 +20,9 @@ from faces import FUNCTIONS, METHODS
 
 import aiosock
 import aiosock_sync
+from aiosock import _options
 
+OPTIONS = frozenset(vars(_options)["__all__"])
 BEYOND = {"Attempt", "Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
 TLS = {"InsecureWarning", "SSLObject", "SSLSocket", "ssl"}
 SECURED = {"create_connection", "create_server"}  # the stdlib's, and TLS if they are asked for it
@@ -69,7 +71,7 @@ def test_every_name_of_the_stdlib_is_in_the_sync_face(name: str) -> None:
 
 
 def test_the_sync_face_has_no_other_public_names() -> None:
-    names = {*_stdlib.__all__, "SocketIO", "SSLType", *BEYOND, *TLS, *OF_SSL}
+    names = {*_stdlib.__all__, "SocketIO", "SSLType", *BEYOND, *OPTIONS, *TLS, *OF_SSL}
     assert set(vars(aiosock_sync)["__all__"]) == names
     assert aiosock_sync.SSLType is aiosock_sync.SSLObject
     assert aiosock_sync.SocketType is aiosock_sync.socket
@@ -81,10 +83,10 @@ def test_a_star_imports_them_all() -> None:
     assert set(namespace) - {"__builtins__"} == set(vars(aiosock_sync)["__all__"])
 
 
-@pytest.mark.parametrize("name", sorted({*BEYOND, *TLS, *LOOKUPS, *SECURED, "socket"}))
+@pytest.mark.parametrize("name", sorted({*BEYOND, *OPTIONS, *TLS, *LOOKUPS, *SECURED, "socket"}))
 def test_objects_of_ours_are_named_after_the_package(name: str) -> None:
     found = getattr(aiosock_sync, name)
-    shared = ("Attempt", "InsecureWarning", "Resolver", "set_resolver")
+    shared = {"Attempt", "InsecureWarning", "Resolver", "set_resolver", *OPTIONS}
     package = "aiosock" if name in shared else "aiosock_sync"
     assert found.__module__ == package
     assert pickle.loads(pickle.dumps(found)) is found
@@ -102,6 +104,8 @@ def test_the_socket_is_a_stdlib_socket_with_all_its_attributes() -> None:
         *(n for n in dir(_stdlib.socket) if n[0] != "_"),
         *WAITS,
         "attempts",
+        "recv_many",
+        "send_many",
         "start_tls",
     }
 
@@ -192,3 +196,8 @@ def test_what_is_awaited_over_tls_has_a_twin(name: str) -> None:
     names = {n for n in dir(awaited) if n[0] != "_" and callable(getattr(awaited, n))}
     assert {n for n in names if not callable(getattr(blocking, n, None))} == set()
     assert {n for n in names if inspect.iscoroutinefunction(getattr(blocking, n))} == set()
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_the_helpers_for_options_are_the_same_on_both(name: str) -> None:
+    assert getattr(aiosock_sync, name) is getattr(aiosock, name)

@@ -22,6 +22,7 @@ ROOT = Path(aiosock.__file__).parents[1]
 BEFORE = """
 import socket as stdlib
 import aiosock
+import aiosock_sync
 from aiosock import SO_REUSEADDR
 
 async def seven() -> int:
@@ -49,6 +50,7 @@ REVEALED = {
     "await sock.recvfrom_into(buffer)": "tuple[int, Any]",
     "await sock.recvmsg(1)": "tuple[bytes, list[tuple[int, int, bytes]], int, Any]",
     "await sock.recvmsg_into([buffer])": "tuple[int, list[tuple[int, int, bytes]], int, Any]",
+    "await sock.recv_many(5)": "list[tuple[bytes, Any]]",
     # sending
     "await sock.send(b'x')": "int",
     "await sock.sendall(memoryview(b'x'))": "None",
@@ -56,6 +58,8 @@ REVEALED = {
     "await sock.sendto(b'x', 0, ('127.0.0.1', 1))": "int",
     "await sock.sendmsg([b'x'])": "int",
     "await sock.sendfile(open('x', 'rb'))": "int",
+    "await sock.send_many([b'x', (b'x', ('127.0.0.1', 1))])": "int",
+    "await sock.send_many(await sock.recv_many(5))": "int",
     # the rest of the socket
     "await sock.bind(('127.0.0.1', 0))": "None",
     "await sock.connect(('127.0.0.1', 1))": "None",
@@ -81,6 +85,16 @@ REVEALED = {
     "aiosock.from_stdlib_socket(stdlib.socket())": "socket",
     "await aiosock.send_fds(sock, [b'x'], [1])": "int",
     "await aiosock.recv_fds(sock, 1, 1)": "tuple[bytes, list[int], int, Any]",
+    # options
+    "aiosock.join_group(sock, '224.0.0.1', 'lo')": "None",
+    "aiosock.join_group(stdlib.socket(), '224.0.0.1', 1)": "None",
+    "aiosock.enable_ancillary(sock, ttl=True)": "None",
+    "aiosock.parse_ancillary((await sock.recvmsg(1))[1])": "tuple[int | None, int | None, "
+    "tuple[str, int, fallback=PacketInfo] | None, int, fallback=Ancillary]",
+    "aiosock.peer_credentials(sock)": "tuple[int, int, int, fallback=PeerCredentials]",
+    "aiosock_sync.peer_credentials(aiosock_sync.socket())": "tuple[int, int, int, "
+    "fallback=PeerCredentials]",
+    "aiosock_sync.socket().recv_many(5)": "list[tuple[bytes, Any]]",
     # names
     "await aiosock.getaddrinfo('x', 1)": "list[tuple[AddressFamily, SocketKind, int, str, Any]]",
     "await aiosock.getnameinfo(('127.0.0.1', 1), 0)": "tuple[str, str]",
@@ -120,6 +134,7 @@ REFUSED = {
     "await sock.send('text')": "arg-type",
     "await sock.makefile('w').write(b'')": "arg-type",
     "await sock.makefile('wb').write('')": "arg-type",
+    "await sock.send_many(['text'])": "list-item",
     "aiosock.NO_SUCH_NAME": "attr-defined",
     "aiosock.run(7)": "arg-type",
 }
