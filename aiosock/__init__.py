@@ -4,6 +4,7 @@ A map of the house, from the ground up.  A file imports only from files above it
 
     _constants      every constant of this Python's socket module
     _deadline       when an operation must be over; what a timeout may be
+    _serving        what a server is asked for, and what it makes of errors
     _certificates   whom a certificate names, in the manual's form
     _poller         which sockets are ready: one queue in the kernel for each loop
     _readiness      THE HEART: makes the operations that wait for one socket, each in its turn
@@ -14,6 +15,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _socket         the awaitable socket: a method per documented method
     _tls            the same socket after a handshake, and the manual's ssl()
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
+    _server         serve(): accepting, a task for each connection, draining
     _run            run(): a main coroutine on the fastest loop there is
     _demo           the main job, shown step by step
     __main__        python -m aiosock demo
@@ -88,6 +90,7 @@ from ._names import (
     set_resolver,
 )
 from ._run import run
+from ._server import Server, listen_fds, serve
 from ._socket import from_stdlib_socket, socket
 from ._tls import InsecureWarning, SSLListener, SSLObject, SSLSocket, ssl
 
@@ -116,6 +119,7 @@ __all__ = [
     "SSLObject",
     "SSLSocket",
     "SSLType",
+    "Server",
     "SocketIO",
     "SocketType",
     "TextFile",
@@ -149,11 +153,13 @@ __all__ = [
     "inet_ntoa",
     "inet_ntop",
     "inet_pton",
+    "listen_fds",
     "ntohl",
     "ntohs",
     "recv_fds",
     "run",
     "send_fds",
+    "serve",
     "set_resolver",
     "setdefaulttimeout",
     "sethostname",

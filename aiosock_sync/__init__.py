@@ -9,10 +9,11 @@ awaitable socket (`_deadline`, `_poller`, `_readiness`, `_operations`, `_names`)
     _names          host and service names, by the resolver of the async face
     _socket         a stdlib socket whose waiting is done by the loop
     _constructors   the stdlib's makers of sockets, over our names
+    _server         serve(): accepting, a thread for each connection, draining
 
 Every name of this Python's `socket` is here, private ones too, since its clients reach for
-them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, and a
-socket's `wait_readable` and `wait_writable`.
+them.  Beyond them: `fail_after`, `call`, `serve`, `listen_fds`, `set_resolver`,
+`from_stdlib_socket`, and a socket's `wait_readable` and `wait_writable`.
 """
 
 import socket as _stdlib
@@ -37,6 +38,7 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getservbyname,
     getservbyport,
 )
+from ._server import Server, listen_fds, serve  # noqa: E402  # likewise
 from ._socket import socket  # noqa: E402  # likewise
 from ._tls import InsecureWarning, SSLObject, SSLSocket, ssl  # noqa: E402  # likewise
 
@@ -61,10 +63,13 @@ __all__ = sorted(
         "SSLObject",
         "SSLSocket",
         "SSLType",
+        "Server",
         "SocketIO",
         "call",
         "fail_after",
         "from_stdlib_socket",
+        "listen_fds",
+        "serve",
         "set_resolver",
         "ssl",
     }
