@@ -194,3 +194,35 @@ async def test_doubt_while_other_threads_come_and_go() -> None:
         over.set()
         thread.join()
         sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+async def test_a_task_that_fails_after_a_wait_is_held_by_no_cycle(direction: str) -> None:
+    """Its error knows the frames beneath, of which one knew the task."""
+
+    class Mark: ...
+
+    async def fail() -> None:
+        mark = Mark()
+        marks.append(weakref.ref(mark))
+        await (one.recv(10) if direction == "read" else one.sendall(bytes(2**20)))
+        raise ZeroDivisionError
+
+    marks: list[weakref.ref[Mark]] = []
+    one, other = aiosock.socketpair()
+    gc.collect()
+    gc.disable()
+    try:
+        with one, other:
+            task = asyncio.create_task(fail())
+            await turns()
+            await other.send(HELLO)
+            while direction == "write" and not task.done():
+                await other.recv(2**20)
+            await asyncio.wait([task])
+            assert isinstance(task.exception(), ZeroDivisionError)
+            del task
+            await turns()
+            assert [mark() for mark in marks] == [None]
+    finally:
+        gc.enable()
