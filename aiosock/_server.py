@@ -188,6 +188,7 @@ class Server(Counts):
                 await self._rest(triage.pause_after(error))
             else:
                 self._begin(start, accepted)
+                del accepted
 
     def _accept_if_room(self, most: int, listener: socket) -> Accepted:
         if len(self._handling) >= most:
@@ -219,6 +220,7 @@ class Server(Counts):
             return
         self._handling[task] = accepted
         task.add_done_callback(self._ended)
+        del task  # as the error of an eager one knows this frame
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         conn, peer = self._handling.pop(task)

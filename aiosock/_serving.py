@@ -90,7 +90,7 @@ class Terms:
 
     def how_to_listen(self, family: int) -> dict[str, Any]:
         """Arguments of `create_server`; a path has no ports to share, and no second stack."""
-        ip = family != getattr(_stdlib, "AF_UNIX", None)
+        ip = family != _stdlib.AF_UNIX
         return {
             "family": family,
             "backlog": self.backlog,
@@ -103,9 +103,11 @@ def _vet_arguments(handler: Callable[..., Any]) -> None:
     if not callable(handler):
         raise TypeError(f"the handler must be a function, not {type(handler).__name__!r}")
     try:
-        inspect.signature(handler).bind("conn", "peer")
-    except ValueError:  # C code, which does not tell
+        signature = inspect.signature(handler)
+    except (ValueError, TypeError):  # C code, which does not tell
         return
+    try:
+        signature.bind("conn", "peer")
     except TypeError as error:
         raise TypeError(
             f"the handler {handler!r} cannot be called with (conn, peer): {error}"
@@ -127,12 +129,17 @@ def places_in(listener_or_address: Any, kind: type) -> list[Any]:
     A list is several, and so is a tuple of listeners or of addresses that are tuples.
     """
     several = listener_or_address
-    inner = several[0] if isinstance(several, tuple) and several else None
-    if not isinstance(several, list) and not isinstance(inner, kind | tuple):
-        return [several]
-    if not several:
+    first = several[0] if isinstance(several, tuple) and several else None
+    if isinstance(several, list) or isinstance(first, tuple) or hasattr(first, "fileno"):
+        places = list(several)
+    else:
+        places = [several]
+    if not places:
         raise ValueError("there is nothing to listen at: the list is empty")
-    return list(several)
+    for place in places:
+        if hasattr(place, "fileno") and not isinstance(place, kind):
+            raise TypeError(f"a listener must be an {kind.__module__}.socket, not {place!r}")
+    return places
 
 
 def family_of(address: Any) -> int:
@@ -151,7 +158,7 @@ def vet_listener(sock: Any) -> None:
 def remover(listener: Any) -> Callable[[], None]:
     """Takes the file of an AF_UNIX listener away, unless it is another's by now."""
     name = listener.getsockname()
-    if listener.family != getattr(_stdlib, "AF_UNIX", None) or not name or isinstance(name, bytes):
+    if listener.family != _stdlib.AF_UNIX or not name or isinstance(name, bytes):
         return lambda: None
     path = os.path.abspath(name)
     made = os.stat(path)

@@ -39,7 +39,7 @@ from aiosock._serving import (
 )
 
 from ._constructors import remade
-from ._driver import run
+from ._driver import loop_here, run
 from ._socket import Address, _Moment, _taken_over, socket
 from ._tls import SSLSocket
 
@@ -100,12 +100,9 @@ def serve(
         reuse_port,
         dualstack_ipv6,
     )
-    places = places_in(listener_or_address, _stdlib.socket)
-    for place in places:
-        if isinstance(place, _stdlib.socket) and not isinstance(place, socket):
-            raise TypeError(f"an aiosock_sync.socket is needed, not {place!r}")
-        if ssl is not None and isinstance(place, SSLSocket):
-            raise ValueError("ssl is given, and a listener has a context of its own")
+    places = places_in(listener_or_address, socket)
+    if ssl is not None and any(isinstance(place, SSLSocket) for place in places):
+        raise ValueError("ssl is given, and a listener has a context of its own")
     return Server(terms, places)
 
 
@@ -217,7 +214,8 @@ class Server(Counts):
                     return
                 self._rest(triage.pause_after(error))
             else:
-                self._begin(conn, peer, context)
+                self._begin(conn, peer, context, triage)
+                del conn, attempt
 
     def _accept_one(self, listener: socket, moment: _Moment) -> tuple[socket, Address]:
         with self._changed:
@@ -245,10 +243,13 @@ class Server(Counts):
 
     # --- a connection: a thread -----------------------------------------------------------
 
-    def _begin(self, conn: socket, peer: Address, context: _ssl.SSLContext | None) -> None:
+    def _begin(
+        self, conn: socket, peer: Address, context: _ssl.SSLContext | None, triage: Triage
+    ) -> None:
         while self._ended:
             self._ended.pop().join()
-        thread = _thread(self._handle, conn, peer, context)
+        opened = threading.Event()
+        thread = _thread(self._handle, conn, peer, context, triage, opened)
         with self._changed:
             self._begun -= 1
             self._accepted += 1
@@ -260,9 +261,19 @@ class Server(Counts):
             self._end(thread)
             self._ended.remove(thread)
             self._rest(PAUSE)
+        else:
+            opened.wait()
 
-    def _handle(self, conn: socket, peer: Address, context: _ssl.SSLContext | None) -> None:
+    def _handle(
+        self,
+        conn: socket,
+        peer: Address,
+        context: _ssl.SSLContext | None,
+        triage: Triage,
+        opened: threading.Event,
+    ) -> None:
         try:
+            self._open_loop(triage, opened)
             if context is None:
                 self._terms.handler(conn, peer)
             else:
@@ -271,6 +282,21 @@ class Server(Counts):
             self._fail(peer, error)
         finally:
             self._end(threading.current_thread())
+
+    def _open_loop(self, triage: Triage, opened: threading.Event) -> None:
+        """Open this thread's loop, before the next connection takes the last descriptors."""
+        try:
+            while True:
+                try:
+                    loop_here()
+                    return
+                except OSError as error:
+                    pause = triage.pause_after(error)
+                    if not self._listeners:
+                        raise
+                    self._rest(pause)
+        finally:
+            opened.set()
 
     def _handle_secured(self, conn: socket, peer: Address, context: _ssl.SSLContext) -> None:
         timeout = conn.gettimeout()

@@ -46,7 +46,7 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 FILES = "BinaryFile RawFile TextFile".split()
-BEYOND = "Resolver from_stdlib_socket run set_resolver".split()
+BEYOND = "Resolver Server from_stdlib_socket listen_fds run serve set_resolver".split()
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
 OF_SSL = [  # of the stdlib's ssl, which were names of socket once
     "sslerror",
@@ -316,8 +316,13 @@ FUNCTION_ARGUMENTS = {
     "getprotobyname": "protocolname, /",
     "getservbyname": "servicename, /, *protocolname",
     "getservbyport": "port, /, *protocolname",
+    "Server": "terms, places",
     "from_stdlib_socket": "sock",
+    "listen_fds": "",
     "run": "main, *, debug=None, loop_factory=None",
+    "serve": "handler, listener_or_address, *, ssl=None, ssl_handshake_timeout=60.0, "
+    "max_connections=None, grace_period=10.0, backlog=None, reuse_port=False, "
+    "dualstack_ipv6=False",
     "set_resolver": "resolver",
 }
 

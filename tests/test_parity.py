@@ -21,7 +21,9 @@ from faces import FUNCTIONS, METHODS
 import aiosock
 import aiosock_sync
 
-BEYOND = {"Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
+BEYOND = set(
+    "Resolver Server call fail_after from_stdlib_socket listen_fds serve set_resolver".split()
+)
 TLS = {"InsecureWarning", "SSLObject", "SSLSocket", "ssl"}
 SECURED = {"create_connection", "create_server"}  # the stdlib's, and TLS if they are asked for it
 OF_SSL = {"sslerror", "RAND_add", "RAND_status", *(n for n in vars(ssl) if n[:10] == "SSL_ERROR_")}
@@ -191,3 +193,13 @@ def test_what_is_awaited_over_tls_has_a_twin(name: str) -> None:
     names = {n for n in dir(awaited) if n[0] != "_" and callable(getattr(awaited, n))}
     assert {n for n in names if not callable(getattr(blocking, n, None))} == set()
     assert {n for n in names if inspect.iscoroutinefunction(getattr(blocking, n))} == set()
+
+
+@pytest.mark.parametrize("name", ["serve", "listen_fds"])
+def test_serving_takes_the_same_arguments_on_both(name: str) -> None:
+    assert signature_of(getattr(aiosock_sync, name)) == signature_of(getattr(aiosock, name))
+
+
+def test_a_server_has_the_same_names_on_both() -> None:
+    names = [{n for n in dir(face.Server) if n[0] != "_"} for face in (aiosock, aiosock_sync)]
+    assert names[0] == names[1]
