@@ -35,7 +35,7 @@ from ._serving import (
     vet_listener,
 )
 from ._socket import Address, socket
-from ._tls import SSLListener
+from ._tls import SSLListener, SSLSocket
 
 __all__ = ["Server", "listen_fds", "serve"]
 
@@ -235,15 +235,15 @@ class Server(Counts):
             log_failure(peer, error)
 
     async def _secured(self, context: _ssl.SSLContext, conn: socket, peer: Address) -> None:
-        timeout = conn.gettimeout()
-        try:
-            conn.settimeout(self._terms.ssl_handshake_timeout)
-            secure = await conn.start_tls(context, server_side=True)
-        except OSError as error:
-            self._failed += 1
-            log_handshake(peer, error)
-            return
-        with secure:
+        with SSLSocket._over(conn, context, True, None, None, False) as secure:
+            timeout = secure.gettimeout()
+            secure.settimeout(self._terms.ssl_handshake_timeout)
+            try:
+                await secure.do_handshake()
+            except OSError as error:
+                self._failed += 1
+                log_handshake(peer, error)
+                return
             secure.settimeout(timeout)
             await self._terms.handler(secure, peer)
 

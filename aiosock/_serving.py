@@ -208,13 +208,7 @@ class Triage:
             raise error
         if monotonic() >= self._silent_until:
             self._silent_until = monotonic() + SILENCE
-            logger.warning(
-                "cannot accept connections to %r: %s; they wait in the queue, and this is tried "
-                "again every %g s",
-                self._name,
-                error,
-                PAUSE,
-            )
+            logger.warning("cannot accept: %s; connections to %r wait", error, self._name)
         return PAUSE
 
 
@@ -251,6 +245,8 @@ def _is_of_peer(error: BaseException) -> bool:
     """Whether it only says that the other end went; of a group, whether all do."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_of_peer, error.exceptions))
+    if isinstance(error, _ssl.SSLError) and "_ALERT_" in str(error.reason):
+        return True  # it has refused, as it may when the handshake is over on this side
     if isinstance(error, OSError) and error.errno in _WENT:
         return True
     return isinstance(error, _OF_THE_PEER)

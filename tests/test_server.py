@@ -164,9 +164,16 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "broken": lambda: BrokenPipeError(errno.EPIPE, "Broken pipe"),
     "given up": lambda: TimeoutError(errno.ETIMEDOUT, "Connection timed out"),
     "cut": lambda: ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+    "refused": lambda: refusal(),
     "resets": lambda: ExceptionGroup("", [ConnectionResetError(), BrokenPipeError()]),
 }
 OF_A_PEER = list(ERRORS)[4:]
+
+
+def refusal() -> ssl.SSLError:
+    error = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
+    error.reason = "TLSV1_ALERT_UNKNOWN_CA"
+    return error
 
 
 def address_of(server: Any, at: int = 0) -> Any:
@@ -579,7 +586,8 @@ async def test_want_of_descriptors_is_said_once_and_waited_for(
         assert left == []
         (line,) = lines(logged)
         assert line[0] == "WARNING"
-        assert line[1].startswith(f"cannot accept connections to {address_of(server)!r}: [Errno ")
+        said = f"{os.strerror(getattr(errno, name))}; connections to {address_of(server)!r} wait"
+        assert line[1] == f"cannot accept: [Errno {getattr(errno, name)}] {said}"
 
 
 async def test_want_is_said_again_after_a_while(
@@ -692,8 +700,7 @@ async def test_a_server_out_of_descriptors_goes_on_when_it_has_some(kind: Kind) 
         with ExitStack() as stack:
             socks = [stack.enter_context(await connected(address)) for _ in range(12)]
             said = await asyncio.to_thread(process.stdout.readline)
-            assert said.startswith("WARNING cannot accept connections to ")
-            assert "Too many open files" in said
+            assert said.startswith("WARNING cannot accept: [Errno 24] Too many open files; ")
             for sock in socks:
                 assert await answer(sock) == b"hello"
                 sock.close()
