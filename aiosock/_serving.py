@@ -245,7 +245,7 @@ def _is_of_peer(error: BaseException) -> bool:
     """Whether it only says that the other end went; of a group, whether all do."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_of_peer, error.exceptions))
-    if isinstance(error, _ssl.SSLError) and "_ALERT_" in str(error.reason):
+    if isinstance(error, _ssl.SSLError) and "_ALERT_" in str(getattr(error, "reason", None)):
         return True  # it has refused, as it may when the handshake is over on this side
     if isinstance(error, OSError) and error.errno in _WENT:
         return True
