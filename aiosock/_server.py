@@ -32,6 +32,7 @@ from ._serving import (
     passed_descriptors,
     places_in,
     remover,
+    shut,
     vet_listener,
 )
 from ._socket import Address, socket
@@ -215,7 +216,7 @@ class Server(Counts):
         try:
             task = asyncio.get_running_loop().create_task(start(conn, peer))
         except Exception as error:  # it was no coroutine function after all
-            conn.close()
+            shut(conn)
             self._fail(peer, error)
             return
         self._handling[task] = accepted
@@ -224,7 +225,7 @@ class Server(Counts):
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         conn, peer = self._handling.pop(task)
-        conn.close()
+        shut(conn)
         self._freed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(peer, error)
@@ -235,17 +236,24 @@ class Server(Counts):
             log_failure(peer, error)
 
     async def _secured(self, context: _ssl.SSLContext, conn: socket, peer: Address) -> None:
-        with SSLSocket._over(conn, context, True, None, None, False) as secure:
-            timeout = secure.gettimeout()
+        secure = SSLSocket._over(conn, context, True, None, None, False)
+        timeout = secure.gettimeout()
+        try:
+            if await self._shakes_hands(secure, peer):
+                secure.settimeout(timeout)
+                await self._terms.handler(secure, peer)
+        finally:
+            shut(secure)
+
+    async def _shakes_hands(self, secure: SSLSocket, peer: Address) -> bool:
+        try:
             secure.settimeout(self._terms.ssl_handshake_timeout)
-            try:
-                await secure.do_handshake()
-            except OSError as error:
-                self._failed += 1
-                log_handshake(peer, error)
-                return
-            secure.settimeout(timeout)
-            await self._terms.handler(secure, peer)
+            await secure.do_handshake()
+        except OSError as error:
+            self._failed += 1
+            log_handshake(peer, error)
+            return False
+        return True
 
     # --- the end ------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ __all__ = [
     "passed_descriptors",
     "places_in",
     "remover",
+    "shut",
     "vet_listener",
 ]
 
@@ -169,6 +170,13 @@ def remover(listener: Any) -> Callable[[], None]:
                 os.unlink(path)
 
     return remove
+
+
+def shut(conn: Any) -> None:
+    """Close a connection, also with files of `makefile` open, which would put that off."""
+    conn.close()
+    if conn._io_refs:
+        conn._real_close()
 
 
 def passed_descriptors() -> range:

@@ -35,6 +35,7 @@ from aiosock._serving import (
     passed_descriptors,
     places_in,
     remover,
+    shut,
     vet_listener,
 )
 
@@ -321,7 +322,7 @@ class Server(Counts):
             self._handling[threading.current_thread()] = secure
             cut = self._cut
         if cut:
-            _shut(secure)
+            shut(secure)
         return secure
 
     def _fail(self, peer: Address, error: Exception) -> None:
@@ -332,7 +333,7 @@ class Server(Counts):
         log_failure(peer, error)
 
     def _end(self, thread: threading.Thread) -> None:
-        _shut(self._handling[thread])
+        shut(self._handling[thread])
         with self._changed:
             del self._handling[thread]
             self._ended.append(thread)
@@ -365,7 +366,7 @@ class Server(Counts):
         if left:
             logger.warning("handlers cancelled as the server ends: %d", len(left))
         for conn in left:
-            _shut(conn)
+            shut(conn)
         self._join(LAST)
         if self._handling:
             logger.warning("handlers that do not end and are left behind: %d", self.active)
@@ -373,12 +374,6 @@ class Server(Counts):
 
 def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:
     return threading.Thread(target=target, args=args, daemon=True, name="aiosock_sync.serve")
-
-
-def _shut(conn: socket) -> None:
-    """Close a socket, also one with files from `makefile`, which would put that off."""
-    conn.close()
-    conn._real_close()
 
 
 def listen_fds() -> list[socket]:

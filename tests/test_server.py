@@ -254,6 +254,25 @@ async def test_a_connection_is_closed_when_its_handler_ends(kind: Kind, handler:
                     pass
 
 
+@pytest.mark.parametrize("context", [None, serving()], ids=["plain", "tls"])
+async def test_a_connection_is_closed_although_a_file_of_it_is_open(
+    kind: Kind, context: ssl.SSLContext | None
+) -> None:
+    files = []
+
+    async def keep_a_file(conn: Any, peer: Any) -> None:
+        files.append(conn.makefile("rb"))
+
+    async with kind.serve(keep_a_file, ssl=context) as server:
+        with await (secured if context else connected)(address_of(server)) as sock:
+            async with asyncio.timeout(LIMIT):
+                assert await sock.recv(100) == b""
+    for file in files:
+        closed = file.close()
+        if not kind.blocks:
+            await closed
+
+
 async def test_what_a_handler_has_detached_lives_on(kind: Kind) -> None:
     taken = []
 
