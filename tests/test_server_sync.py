@@ -1,5 +1,6 @@
 """What serve() has on the blocking face alone: threads, Ctrl-C, and handlers that hang."""
 
+import errno
 import logging
 import os
 import signal
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 from faces import LIMIT
+from secured import serving
 
 import aiosock_sync
-from aiosock_sync import _server
+from aiosock import _serving
+from aiosock_sync import _driver, _server
 
 LOOPBACK = ("127.0.0.1", 0)
 ROOT = Path(aiosock_sync.__file__).parents[1]
@@ -108,6 +111,33 @@ def test_a_connection_for_which_there_is_no_thread_fails(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_a_handler_that_waits_for_descriptors_keeps_others_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, may = _driver.loop_here, threading.Event()
+
+    def loop_here() -> object:
+        if not may.is_set():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real()
+
+    monkeypatch.setattr(_server, "loop_here", loop_here)
+    monkeypatch.setattr(_serving, "PAUSE", 0.01)
+    with aiosock_sync.serve(echo, LOOPBACK) as server:
+        with connected(server) as one, connected(server) as other:
+            until(lambda: server.active)
+            time.sleep(0.05)
+            assert server.accepted == 1
+            may.set()
+            assert answer(one) == answer(other) == b"hello"
+        may.clear()
+        with connected(server):
+            until(lambda: server.accepted == 3)
+            server.close()  # and there is nothing to wait for any more
+            until(lambda: server.failed == 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+
+
 # --- the end ----------------------------------------------------------------------------
 
 
@@ -128,6 +158,26 @@ def test_a_handler_that_reads_a_file_of_its_socket_is_cancelled_too(
     with sock:
         assert sock.recv(100) == b""
     assert (server.active, server.failed) == (0, 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_handshake_that_begins_as_the_time_is_over_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = aiosock_sync.SSLSocket._create  # type: ignore[attr-defined]  # the stdlib's
+
+    def late(*args: Any, **how: Any) -> Any:
+        secure = real(*args, **how)
+        until(lambda: server._cut)
+        time.sleep(0.02)
+        return secure
+
+    monkeypatch.setattr(aiosock_sync.SSLSocket, "_create", late)
+    with aiosock_sync.serve(echo, LOOPBACK, ssl=serving(), grace_period=0) as server:
+        silent = connected(server)
+        until(lambda: server.active)
+    with silent:
+        assert silent.recv(100) == b""
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
