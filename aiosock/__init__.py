@@ -5,6 +5,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _constants      every constant of this Python's socket module
     _options        options and ancillary data that are awkward when raw
     _deadline       when an operation must be over; what a timeout may be
+    _serving        what a server is asked for, and what it makes of errors
     _certificates   whom a certificate names, in the manual's form
     _poller         which sockets are ready: one queue in the kernel for each loop
     _readiness      THE HEART: makes the operations that wait for one socket, each in its turn
@@ -17,6 +18,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _socket         the awaitable socket: a method per documented method
     _tls            the same socket after a handshake, and the manual's ssl()
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
+    _server         serve(): accepting, a task for each connection, draining
     _run            run(): a main coroutine on the fastest loop there is
     _demo           the main job, shown step by step
     __main__        python -m aiosock demo
@@ -103,6 +105,7 @@ from ._options import (
 )
 from ._race import Attempt
 from ._run import run
+from ._server import Server, listen_fds, serve
 from ._socket import from_stdlib_socket, socket
 from ._tls import InsecureWarning, SSLListener, SSLObject, SSLSocket, ssl
 
@@ -135,6 +138,7 @@ __all__ = [
     "SSLObject",
     "SSLSocket",
     "SSLType",
+    "Server",
     "SocketIO",
     "SocketType",
     "TextFile",
@@ -171,6 +175,7 @@ __all__ = [
     "inet_pton",
     "join_group",
     "leave_group",
+    "listen_fds",
     "ntohl",
     "ntohs",
     "parse_ancillary",
@@ -178,6 +183,7 @@ __all__ = [
     "recv_fds",
     "run",
     "send_fds",
+    "serve",
     "set_multicast_interface",
     "set_resolver",
     "setdefaulttimeout",

@@ -63,8 +63,10 @@ def wake(future: "asyncio.Future[None]") -> None:
     if callbacks:
         resume, context = callbacks[0]
         future.remove_done_callback(resume)
-        context.run(resume, _DONE)
-        del callbacks, resume  # the frame lives on in a traceback, and the task would in it
+        try:
+            context.run(resume, _DONE)
+        finally:
+            del callbacks, resume  # as an error that the task keeps knows this frame
 
 
 class Event(list["asyncio.Future[None]"]):
@@ -188,6 +190,7 @@ class Poller:
     def dispatch(self, events: list[tuple[int, int]]) -> None:
         """Wake whoever waits for these events."""
         readers, writers = self._readers, self._writers
+        callbacks = resume = None
         before, self.turn.thread = self.turn.thread, get_ident()
         try:
             for fd, event in events:
@@ -200,7 +203,6 @@ class Poller:
                             resume, context = callbacks[0]
                             future.remove_done_callback(resume)
                             context.run(resume, _DONE)
-                            del callbacks, resume  # as there
                     continue
                 if event != _OUT:
                     waiter = readers.get(fd)
@@ -213,6 +215,7 @@ class Poller:
                     wake(waiter.future)
         finally:
             self.turn.thread = before
+            del callbacks, resume  # as an error that a task keeps knows this frame
 
     def wake_all_soon(self) -> None:
         """Have everybody look, when events were told of and may not have been heard."""

@@ -10,11 +10,12 @@ awaitable socket (`_options`, `_deadline`, `_poller`, `_readiness`, `_operations
     _names          host and service names, by the resolver of the async face
     _socket         a stdlib socket whose waiting is done by the loop
     _constructors   the stdlib's makers of sockets, over our names
+    _server         serve(): accepting, a thread for each connection, draining
 
 Every name of this Python's `socket` is here, private ones too, since its clients reach for
-them.  Beyond them: `fail_after`, `call`, `set_resolver`, `from_stdlib_socket`, helpers for
-options (`join_group` and its like), and a socket's `recv_many`, `send_many`, `wait_readable`,
-`wait_writable` and `attempts`.
+them.  Beyond them: `fail_after`, `call`, `serve`, `listen_fds`, `set_resolver`,
+`from_stdlib_socket`, helpers for options (`join_group` and its like), and a socket's
+`recv_many`, `send_many`, `wait_readable`, `wait_writable` and `attempts`.
 """
 
 import socket as _stdlib
@@ -42,6 +43,7 @@ from ._names import (  # noqa: E402  # in the place of the stdlib's names
     getservbyname,
     getservbyport,
 )
+from ._server import Server, listen_fds, serve  # noqa: E402  # likewise
 from ._socket import socket  # noqa: E402  # likewise
 from ._tls import InsecureWarning, SSLObject, SSLSocket, ssl  # noqa: E402  # likewise
 
@@ -68,10 +70,13 @@ __all__ = sorted(
         "SSLObject",
         "SSLSocket",
         "SSLType",
+        "Server",
         "SocketIO",
         "call",
         "fail_after",
         "from_stdlib_socket",
+        "listen_fds",
+        "serve",
         "set_resolver",
         "ssl",
     }

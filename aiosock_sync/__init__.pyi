@@ -66,6 +66,9 @@ from ._names import getnameinfo as getnameinfo
 from ._names import getprotobyname as getprotobyname
 from ._names import getservbyname as getservbyname
 from ._names import getservbyport as getservbyport
+from ._server import Server as Server
+from ._server import listen_fds as listen_fds
+from ._server import serve as serve
 from ._socket import socket as socket
 from ._tls import InsecureWarning as InsecureWarning
 from ._tls import SSLObject as SSLObject

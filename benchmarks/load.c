@@ -2,8 +2,10 @@
 
        cc -O2 -o load load.c && ./load PORT CONNECTIONS SIZE SECONDS
        cc -O2 -o load load.c -DTLS -lssl -lcrypto      the same over TLS, nothing verified
+       cc -O2 -o load load.c -DSHORT                   a new connection for each message
 
-   Prints round trips a second.  A bare epoll loop, so that the server is what is measured. */
+   Prints round trips a second.  Where connections are short the server is who closes them, and
+   that is awaited too.  A bare epoll loop, so that the server is what is measured. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,6 +34,10 @@ static int connected(int port)
         exit(1);
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+#ifdef SHORT /* the server's side would stay in TIME_WAIT, thousands of them */
+    struct linger reset = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+#endif
     return fd;
 }
 
@@ -70,6 +76,14 @@ static SSL *secured(int fd)
 #define close_connection(c) close(c)
 #endif
 
+#ifdef SHORT
+#define END 1 /* counts as a byte that is awaited */
+#define is_over(got, missing) (!(got) && (missing) == END)
+#else
+#define END 0
+#define is_over(got, missing) 0
+#endif
+
 int main(int count, char **words)
 {
     if (count != 5) {
@@ -78,7 +92,7 @@ int main(int count, char **words)
     }
     int port = atoi(words[1]), connections = atoi(words[2]), size = atoi(words[3]);
     double seconds = atof(words[4]), start, time;
-    char *message = calloc(1, size), *buffer = malloc(size);
+    char *message = calloc(1, size), *buffer = malloc(size + END);
     int *missing = malloc(connections * sizeof *missing), queue = epoll_create1(0), got;
     CONNECTION *all = malloc(connections * sizeof *all);
     long trips = 0;
@@ -87,7 +101,7 @@ int main(int count, char **words)
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         int fd = connected(port);
         all[i] = open_connection(fd);
-        missing[i] = size;
+        missing[i] = size + END;
         epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event);
     }
     start = now();
@@ -100,6 +114,8 @@ int main(int count, char **words)
             int i = events[e].data.u32;
             do {
                 got = take(all[i], buffer, missing[i]);
+                if (is_over(got, missing[i]))
+                    got = END;
                 if (got <= 0) {
                     perror("recv");
                     return 1;
@@ -108,8 +124,14 @@ int main(int count, char **words)
             } while (missing[i] && has_more(all[i]));
             if (missing[i])
                 continue;
-            missing[i] = size;
+            missing[i] = size + END;
             trips++;
+#ifdef SHORT
+            struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+            close(all[i]);
+            all[i] = connected(port);
+            epoll_ctl(queue, EPOLL_CTL_ADD, all[i], &event);
+#endif
             give(all[i], message, size);
         }
     }

@@ -4,11 +4,13 @@
 
 Each client has a task of its own, so a slow one or a silent one holds up nobody, and one
 that resets its connection ends its own task alone.  It serves this machine only unless
-another host is given; port 0 takes a free one.  Ctrl-C stops it.
+another host is given; port 0 takes a free one.  Ctrl-C stops it: nobody is accepted any more,
+and who has not gone after a second is cut off.
 """
 
 import argparse
-import asyncio
+import logging
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -20,36 +22,16 @@ async def main() -> None:
     parser.add_argument("host", nargs="?", default="127.0.0.1")
     parser.add_argument("port", nargs="?", default=50007, type=int)
     args = parser.parse_args()
-    found = await aiosock.getaddrinfo(
-        args.host, args.port, type=aiosock.SOCK_STREAM, flags=aiosock.AI_PASSIVE
-    )
-    family, _, _, _, address = found[0]
-    async with aiosock.create_server(address, family=family) as server:
-        print("listening on", server.getsockname(), flush=True)
-        await serve(server)
-
-
-async def serve(server: aiosock.socket) -> None:
-    clients = set[asyncio.Task[None]]()  # the loop itself does not keep a task alive
-    while True:
-        try:
-            conn, peer = await server.accept()
-        except OSError as error:  # no descriptor left: who knocks now waits in the queue
-            print("cannot accept:", error, flush=True)
-            await asyncio.sleep(0.1)
-            continue
-        client = asyncio.create_task(echo(conn, peer))
-        clients.add(client)
-        client.add_done_callback(clients.discard)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("aiosock").setLevel(logging.DEBUG)  # which tells who is gone, and why
+    async with aiosock.serve(echo, (args.host, args.port), grace_period=1) as server:
+        print("listening on", server.sockets[0].getsockname(), flush=True)
+        await server.serve_forever()
 
 
 async def echo(conn: aiosock.socket, peer: Any) -> None:
-    with conn:
-        try:
-            while data := await conn.recv(65536):
-                await conn.sendall(data)
-        except OSError as error:
-            print(peer, "is gone:", error, flush=True)
+    while data := await conn.recv(65536):
+        await conn.sendall(data)
 
 
 if __name__ == "__main__":

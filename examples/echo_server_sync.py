@@ -4,15 +4,14 @@
 
 Each client has a thread of its own, so a slow one or a silent one holds up nobody, and one
 that resets its connection ends its own thread alone.  It serves this machine only unless
-another host is given; port 0 takes a free one.  Ctrl-C stops it: it closes every
-connection, which wakes the thread that waits there; Python ends when the last has ended.
+another host is given; port 0 takes a free one.  Ctrl-C stops it: nobody is accepted any more,
+and who has not gone after a second is cut off, which wakes the thread that waits there.
 """
 
 import argparse
-import errno
-import time
+import logging
+import sys
 from contextlib import suppress
-from threading import Thread
 from typing import Any
 
 import aiosock_sync as socket
@@ -23,41 +22,16 @@ def main() -> None:
     parser.add_argument("host", nargs="?", default="127.0.0.1")
     parser.add_argument("port", nargs="?", default=50007, type=int)
     args = parser.parse_args()
-    found = socket.getaddrinfo(
-        args.host, args.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, _, _, _, address = found[0]
-    conns = set[socket.socket]()
-    with socket.create_server(address, family=family) as server:
-        print("listening on", server.getsockname(), flush=True)
-        try:
-            serve(server, conns)
-        finally:
-            for conn in list(conns):  # a copy: the threads take theirs out
-                conn.close()
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("aiosock").setLevel(logging.DEBUG)  # which tells who is gone, and why
+    with socket.serve(echo, (args.host, args.port), grace_period=1) as server:
+        print("listening on", server.sockets[0].getsockname(), flush=True)
+        server.serve_forever()
 
 
-def serve(server: socket.socket, conns: set[socket.socket]) -> None:
-    while True:
-        try:
-            conn, peer = server.accept()
-        except OSError as error:  # no descriptor left: who knocks now waits in the queue
-            print(f"cannot accept: {error}\n", end="", flush=True)
-            time.sleep(0.1)
-            continue
-        conns.add(conn)
-        Thread(target=echo, args=(conn, peer, conns)).start()
-
-
-def echo(conn: socket.socket, peer: Any, conns: set[socket.socket]) -> None:
-    with conn:
-        try:
-            while data := conn.recv(65536):
-                conn.sendall(data)
-        except OSError as error:
-            if error.errno != errno.EBADF:  # that is: closed, since the server stops
-                print(f"{peer} is gone: {error}\n", end="", flush=True)  # in one piece
-    conns.discard(conn)
+def echo(conn: socket.socket, peer: Any) -> None:
+    while data := conn.recv(65536):
+        conn.sendall(data)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 FILES = "BinaryFile RawFile TextFile".split()
-BEYOND = "Attempt Resolver from_stdlib_socket run set_resolver".split()
 OPTIONS: list[str] = vars(_options)["__all__"]
+BEYOND = "Attempt Resolver Server from_stdlib_socket listen_fds run serve set_resolver".split()
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
 OF_SSL = [  # of the stdlib's ssl, which were names of socket once
     "sslerror",
@@ -338,6 +338,11 @@ FUNCTION_ARGUMENTS = {
     "peer_credentials": "sock",
     "run": "main, *, debug=None, loop_factory=None",
     "set_multicast_interface": "sock, interface",
+    "Server": "terms, places",
+    "listen_fds": "",
+    "serve": "handler, listener_or_address, *, ssl=None, ssl_handshake_timeout=60.0, "
+    "max_connections=None, grace_period=10.0, backlog=None, reuse_port=False, "
+    "dualstack_ipv6=False",
     "set_resolver": "resolver",
 }
 

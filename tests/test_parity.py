@@ -23,7 +23,9 @@ import aiosock_sync
 from aiosock import _options
 
 OPTIONS = frozenset(vars(_options)["__all__"])
-BEYOND = {"Attempt", "Resolver", "call", "fail_after", "from_stdlib_socket", "set_resolver"}
+BEYOND = set(
+    "Attempt Resolver Server call fail_after from_stdlib_socket listen_fds serve".split()
+) | {"set_resolver"}
 TLS = {"InsecureWarning", "SSLObject", "SSLSocket", "ssl"}
 SECURED = {"create_connection", "create_server"}  # the stdlib's, and TLS if they are asked for it
 OF_SSL = {"sslerror", "RAND_add", "RAND_status", *(n for n in vars(ssl) if n[:10] == "SSL_ERROR_")}
@@ -201,3 +203,13 @@ def test_what_is_awaited_over_tls_has_a_twin(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_the_helpers_for_options_are_the_same_on_both(name: str) -> None:
     assert getattr(aiosock_sync, name) is getattr(aiosock, name)
+
+
+@pytest.mark.parametrize("name", ["serve", "listen_fds"])
+def test_serving_takes_the_same_arguments_on_both(name: str) -> None:
+    assert signature_of(getattr(aiosock_sync, name)) == signature_of(getattr(aiosock, name))
+
+
+def test_a_server_has_the_same_names_on_both() -> None:
+    names = [{n for n in dir(face.Server) if n[0] != "_"} for face in (aiosock, aiosock_sync)]
+    assert names[0] == names[1]
