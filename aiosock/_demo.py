@@ -23,33 +23,21 @@ Address = tuple[str, int]
 
 async def demo() -> None:
     """Run every step, print a line for each, leave nothing behind."""
-    handlers: set[asyncio.Task[None]] = set()
-    async with aiosock.create_server(("127.0.0.1", 0)) as listener:
-        accepting = asyncio.create_task(accept_all(listener, handlers))
-        address = listener.getsockname()
+    async with aiosock.serve(echo, ("127.0.0.1", 0)) as server:
+        address = server.sockets[0].getsockname()
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         print(f"echo server at {address[0]}:{address[1]}, on {loop}'s loop")
         for name, step in STEPS.items():
             start = perf_counter()
             told = await step(address)
             print(f"  {name:34} {told}, {(perf_counter() - start) * 1000:.0f} ms")
-        accepting.cancel()
-    await asyncio.gather(accepting, *handlers, return_exceptions=True)
-    print("closed; every byte came back")
+    check(0, server.failed)
+    print(f"closed after {server.accepted} connections; every byte came back")
 
 
-async def accept_all(listener: aiosock.socket, handlers: set[asyncio.Task[None]]) -> None:
-    while True:
-        conn, _ = await listener.accept()
-        handler = asyncio.create_task(echo(conn))
-        handlers.add(handler)
-        handler.add_done_callback(handlers.discard)
-
-
-async def echo(conn: aiosock.socket) -> None:
-    with conn:
-        while data := await conn.recv(65536):
-            await conn.sendall(data)
+async def echo(conn: aiosock.socket, peer: Address) -> None:
+    while data := await conn.recv(65536):
+        await conn.sendall(data)
 
 
 async def one_client(address: Address, trips: int = 2000, size: int = 1024) -> str:
@@ -111,6 +99,21 @@ async def passed_file(address: Address) -> str:
     return "sent and received 1 open file over a unix socket"
 
 
+async def lines(address: Address, count: int = 20_000) -> str:
+    async with aiosock.create_connection(address) as sock, sock.makefile("rw") as file:
+        sending = asyncio.create_task(write_lines(file, count))
+        for number in range(count):
+            check(f"line {number}\n", await file.readline())
+        await sending
+    return f"sent and received {count} lines"
+
+
+async def write_lines(file: aiosock.TextFile, count: int) -> None:
+    for number in range(count):
+        await file.write(f"line {number}\n")
+    await file.flush()
+
+
 async def patience(address: Address) -> str:
     async with aiosock.create_connection(address, timeout=0.05) as sock:
         try:
@@ -144,14 +147,8 @@ async def secured(address: Address, trips: int = 2000, size: int = 1024) -> str:
     authority.issue_cert(address[0]).configure_cert(serving)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    async with aiosock.create_server((address[0], 0), ssl=serving) as listener:
-        handlers: set[asyncio.Task[None]] = set()
-        accepting = asyncio.create_task(accept_all(listener, handlers))
-        try:
-            return await one_secure_client(listener.getsockname(), trusting, trips, size)
-        finally:
-            accepting.cancel()
-            await asyncio.gather(accepting, *handlers, return_exceptions=True)
+    async with aiosock.serve(echo, (address[0], 0), ssl=serving) as server:
+        return await one_secure_client(server.sockets[0].getsockname(), trusting, trips, size)
 
 
 async def one_secure_client(
@@ -178,6 +175,7 @@ STEPS: dict[str, Callable[[Address], Awaitable[str]]] = {
     "async, bulk, both ways at once": bulk,
     "async, UDP": datagrams,
     "async, a descriptor passed along": passed_file,
+    "async, a file of text": lines,
     "async, a timeout": patience,
     "sync, one client": one_blocking_client,
     "async, TLS": secured,
