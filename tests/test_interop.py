@@ -11,6 +11,7 @@ import http.client
 import http.server
 import importlib.util
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -40,13 +41,14 @@ from test_examples import (
     reset,
     run,
     running,
+    send_and_finish,
     serving,
     wait_for,
 )
 
 import aiosock
 
-HASTE = 0.5  # seconds that the HTTP server waits for a client
+HASTE = 0.3  # seconds that an HTTP server waits for a client, if it is a hasty one
 NEEDS = {
     "anyio_stream": ["anyio"],
     "h11_client": ["h11"],
@@ -98,6 +100,12 @@ def a_program_that_serves(name: str, *args: object, first: str) -> Iterator[Prog
 
 @pytest.fixture(scope="module", params=LOOPS.values(), ids=list(LOOPS))
 def http_server(request: pytest.FixtureRequest) -> Iterator[Address]:
+    with a_program_that_serves("h11_server", "127.0.0.1", 0, first=request.param) as program:
+        yield program.address()
+
+
+@pytest.fixture(scope="module", params=LOOPS.values(), ids=list(LOOPS))
+def hasty_server(request: pytest.FixtureRequest) -> Iterator[Address]:
     arguments = ["127.0.0.1", 0, "--patience", HASTE]
     with a_program_that_serves("h11_server", *arguments, first=request.param) as program:
         yield program.address()
@@ -239,11 +247,13 @@ async def test_the_end_that_streams_have_seen_is_seen_again() -> None:
         other.shutdown(aiosock.SHUT_WR)
         while not streams[0]._eof:  # noqa: ASYNC110  # there is no event to be had
             await asyncio.sleep(0)
+        streams[1].write(bytes(2**23))
+        receiving = asyncio.create_task(exactly(other, 2**23 + 5))
         sock, ahead = await handover.from_streams(*streams)
         with sock:
             assert (ahead, await sock.recv(1)) == (b"last", b"")
-            await sock.sendall(b"heard")
-            assert await other.recv(100) == b"heard"
+            await sock.sendall(b"heard")  # when all before it is sent
+            assert (await receiving).endswith(b"\0heard")
 
 
 async def test_streams_of_asyncios_own_server_are_taken_too() -> None:
@@ -270,8 +280,10 @@ async def test_a_handover_back_that_is_cancelled_closes_the_connection() -> None
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await handover.from_streams(reader, writer)
-        while await other.recv(2**20):
-            pass
+        taken = 0
+        while data := await other.recv(2**20):
+            taken += len(data)
+        assert taken < 2**23
 
 
 async def test_tls_does_not_change_hands(authority: Authority) -> None:
@@ -518,24 +530,37 @@ def test_a_bad_request_over_tls_is_answered(https_server: Address, authority: Au
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-def test_clients_that_vanish_or_dawdle_are_let_go(start: bytes, http_server: Address) -> None:
+def test_clients_that_vanish_or_dawdle_are_let_go(start: bytes, hasty_server: Address) -> None:
     for _ in range(3):
-        sock = client(http_server)
+        sock = client(hasty_server)
         sock.sendall(start)
         reset(sock)
-        sock = client(http_server)
+        sock = client(hasty_server)
         sock.sendall(start)
         sock.close()
-    received_from = client(http_server)
-    assert b"200" in all_for(client(http_server), GOOD)
+    received_from = client(hasty_server)
+    assert b"200" in all_for(client(hasty_server), GOOD)
     all_for(received_from, start)  # ends, although the client does nothing more
+
+
+def test_who_says_what_he_wants_letter_by_letter_is_let_go(hasty_server: Address) -> None:
+    with client(hasty_server) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        for _ in range(100):
+            if select.select([sock], [], [], 0.05)[0]:
+                break
+            sock.sendall(b"a")
+        else:
+            pytest.fail("he is listened to")
+        with suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
 
 
 GOOD = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-def test_who_takes_no_answer_is_let_go(http_server: Address) -> None:
-    with client(http_server) as sock:
+def test_who_takes_no_answer_is_let_go(hasty_server: Address) -> None:
+    with client(hasty_server) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             sock.sendall((b"10000\r\n" + bytes(2**16) + b"\r\n") * 1000)
@@ -594,23 +619,33 @@ def test_the_h11_client_understands_the_stdlibs_server(loop: str, tmp_path: Path
 
 @on_each_loop
 def test_the_h11_client_hears_a_server_that_has_enough(loop: str, tmp_path: Path) -> None:
+    heard = threading.Event()
+
     def refuse(conn: socket.socket) -> None:
         assert conn.recv(100_000, socket.MSG_WAITALL)  # it sends more than anybody listens to
         conn.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nNo.\n")
-        wait_for(lambda: is_gone(conn))
+        assert heard.wait(PATIENCE)
 
     file = tmp_path / "file"
     file.write_bytes(bytes(2**24))
     with a_server(refuse) as address:
         told = run(needed("h11_client"), url(address), "--post", file, first=loop)
+        heard.set()
         assert told == (0, "No.\n", "413 Too Large\n")
 
 
-def is_gone(conn: socket.socket) -> bool:
-    try:
-        return not conn.recv(2**20)
-    except ConnectionResetError:
-        return True
+async def test_the_h11_client_waits_for_the_answer_when_it_cannot_send() -> None:
+    h11, example = library("h11"), module("h11_client")
+    http = h11.Connection(h11.CLIENT)
+    headers = [("Host", "a"), ("Transfer-Encoding", "chunked")]
+    http.send(h11.Request(method="POST", target="/", headers=headers))
+    sock, other = aiosock.socketpair()
+    with sock, other:
+        await other.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        other.close()
+        await example.post(sock, http, [b"body"])
+        events = [event async for event in example.answer(sock, http)]
+        assert events[0].status_code == 400
 
 
 # --- httpcore -----------------------------------------------------------------------
@@ -673,7 +708,7 @@ async def connected(front: Front, **options: Any) -> AsyncIterator[tuple[Any, ai
 
 async def test_a_httpcore_stream_reads_and_writes_and_knows_its_socket(front: Front) -> None:
     keepalive = (aiosock.SOL_SOCKET, aiosock.SO_KEEPALIVE, 1)
-    options = {"local_address": "127.0.0.1", "socket_options": [keepalive]}
+    options = {"local_address": "127.0.0.2", "socket_options": [keepalive]}
     async with connected(front, **options) as (stream, conn):
         await front.call(stream.write, b"question", 5)
         assert await conn.recv(100) == b"question"
@@ -682,6 +717,7 @@ async def test_a_httpcore_stream_reads_and_writes_and_knows_its_socket(front: Fr
         assert stream.get_extra_info("is_readable")
         assert await front.call(stream.read, 100, 5) == b"answer"
         assert stream.get_extra_info("client_addr") == conn.getpeername()
+        assert conn.getpeername()[0] == "127.0.0.2"
         assert stream.get_extra_info("server_addr") == conn.getsockname()
         sock = stream.get_extra_info("socket")
         assert sock.getsockopt(*keepalive[:2])
@@ -880,6 +916,10 @@ def test_the_websocket_server_survives_who_vanishes(
         reset(sock)
         with client(websocket_server) as sock:
             sock.sendall(start)
+    with client(websocket_server) as sock:
+        sock.settimeout(5)
+        send_and_finish(start, sock)
+        received(sock)  # ends at once
     with open_websocket(websocket_server) as sock:
         assert all_for(sock, frame(0x88)) == b"\x88\0"
 
