@@ -7,7 +7,7 @@ h11 finds fit, and a client that vanishes costs nobody else anything.  Who has n
 wants within so many seconds (10), sends nothing of his body or takes nothing of the answer, is
 let go.  With FILE, which is in PEM form and holds the key and the chain of certificates, it
 serves https.  It serves this machine only unless another host is given; port 0 takes a free
-one.  Ctrl-C stops it.
+one.  Ctrl-C stops it: who has not had his answer after a second is cut off.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -34,38 +35,29 @@ async def main() -> None:
     if args.certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(args.certificate)
-    async with aiosock.create_server((args.host, args.port), ssl=context) as server:
-        print("listening on", server.getsockname(), flush=True)
-        await serve(server, args.patience)
-
-
-async def serve(server: aiosock.socket, patience: float) -> None:
-    clients = set[asyncio.Task[None]]()  # the loop itself does not keep a task alive
-    while True:
-        try:
-            conn, peer = await server.accept()
-        except OSError as error:  # no descriptor left: who knocks now waits in the queue
-            print("cannot accept:", error, flush=True)
-            await asyncio.sleep(0.1)
-            continue
-        client = asyncio.create_task(serve_client(conn, peer, patience))
-        clients.add(client)
-        client.add_done_callback(clients.discard)
+    async with aiosock.serve(
+        partial(serve_client, patience=args.patience),
+        (args.host, args.port),
+        ssl=context,
+        ssl_handshake_timeout=args.patience,
+        grace_period=1,
+    ) as server:
+        print("listening on", server.sockets[0].getsockname(), flush=True)
+        await server.serve_forever()
 
 
 async def serve_client(conn: aiosock.socket, peer: Any, patience: float) -> None:
-    with conn:
-        conn.settimeout(patience)  # for each receive, and each sendall
-        exchange = Exchange(conn)
+    conn.settimeout(patience)  # for each receive, and each sendall
+    exchange = Exchange(conn)
+    try:
         try:
-            try:
-                while await serve_request(exchange, peer, patience):
-                    exchange.http.start_next_cycle()
-            except h11.RemoteProtocolError as error:
-                await refuse(exchange, peer, error)
-                await let_go(conn)
-        except OSError as error:
-            print(peer, f"is gone: {error!r}", flush=True)
+            while await serve_request(exchange, peer, patience):
+                exchange.http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await refuse(exchange, peer, error)
+            await let_go(conn)
+    except OSError as error:
+        print(peer, f"is gone: {error!r}", flush=True)
 
 
 class Exchange:

@@ -89,34 +89,23 @@ class WebSocket:
 
 
 async def serve(host: str, port: int) -> None:
-    clients = set[asyncio.Task[None]]()  # the loop itself does not keep a task alive
-    async with aiosock.create_server((host, port)) as server:
-        print("listening on", server.getsockname(), flush=True)
-        while True:
-            try:
-                conn, peer = await server.accept()
-            except OSError as error:  # no descriptor left: who knocks now waits in the queue
-                print("cannot accept:", error, flush=True)
-                await asyncio.sleep(0.1)
-                continue
-            client = asyncio.create_task(echo(conn, peer))
-            clients.add(client)
-            client.add_done_callback(clients.discard)
+    async with aiosock.serve(echo, (host, port), grace_period=1) as server:
+        print("listening on", server.sockets[0].getsockname(), flush=True)
+        await server.serve_forever()
 
 
 async def echo(conn: aiosock.socket, peer: Any) -> None:
-    with conn:
-        websocket = WebSocket(conn, ConnectionType.SERVER)
-        try:
-            async with asyncio.timeout(10):
-                await websocket.accept()
-            async for event in websocket.events():
-                if isinstance(event, Message):
-                    await websocket.send(event)
-                elif isinstance(event, CloseConnection):
-                    print(peer, "has closed:", int(event.code), event.reason or "", flush=True)
-        except OSError as error:
-            print(peer, f"is gone: {error!r}", flush=True)
+    websocket = WebSocket(conn, ConnectionType.SERVER)
+    try:
+        async with asyncio.timeout(10):
+            await websocket.accept()
+        async for event in websocket.events():
+            if isinstance(event, Message):
+                await websocket.send(event)
+            elif isinstance(event, CloseConnection):
+                print(peer, "has closed:", int(event.code), event.reason or "", flush=True)
+    except OSError as error:
+        print(peer, f"is gone: {error!r}", flush=True)
 
 
 # --- the client -------------------------------------------------------------------------
