@@ -57,7 +57,15 @@ TLS_CLIENTS = ["tls_echo_client.py", *(face.format("ssl_client") for face in FAC
 SEVERAL = ["multi_process_server.py", "handover_server.py"]  # processes that share a port
 PLACED = [*SERVERS, *CLIENTS, *TLS_SERVERS, *TLS_CLIENTS, *SEVERAL]  # who take a host and a port
 WHOLE = ["one_codebase.py", "starttls.py"]  # both sides in one program
-ELSEWHERE = ["dns_client.py"]  # run by a test file of its own
+ELSEWHERE = [  # run by test files of their own
+    "anyio_stream.py",
+    "dns_client.py",
+    "h11_client.py",
+    "h11_server.py",
+    "httpcore_backend.py",
+    "streams_handover.py",
+    "wsproto_echo.py",
+]
 
 
 def meetings(servers: list[str], clients: list[str]) -> list[tuple[str, str]]:
