@@ -601,7 +601,8 @@ class socket:
     def detach(self) -> int:
         """Give the descriptor away, in the mode that `gettimeout` says, and be closed.
 
-        Who waits for it gets OSError(EBADF).
+        Who waits for it gets OSError(EBADF).  Bytes that this object still has (of a cancelled
+        receive with MSG_WAITALL, behind the end of TLS) do not go along: receive them before.
         """
         fd = self._readiness.end(self._sock.detach)
         if fd >= 0:
@@ -762,7 +763,10 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     The other way is ``socket.socket(fileno=s.detach())`` of the stdlib.
     """
     if not isinstance(sock, _stdlib.socket) or hasattr(sock, "do_handshake"):
-        raise TypeError(f"a plain socket.socket is needed, not {type(sock).__name__!r}")
+        raise TypeError(
+            f"a plain socket.socket is needed, not {type(sock).__name__!r}; "
+            f"fromfd() makes a socket of a duplicate of any descriptor"
+        )
     timeout = sock.gettimeout()
     taken = taken_over(socket, sock.family, sock.type, sock.proto, sock.detach())
     taken._timeout = timeout
