@@ -188,7 +188,8 @@ class Log:
             self._end(place, asyncio.CancelledError())
 
     def _end(self, place: int, error: BaseException | None) -> None:
-        self.attempts[place] = self.attempts[place]._replace(ended=self._now(), error=error)
+        address, started, *_ = self.attempts[place]
+        self.attempts[place] = Attempt(address, started, self._now(), error)
 
     def _now(self) -> float:
         return monotonic() - self.begun
