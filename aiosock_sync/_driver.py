@@ -209,6 +209,7 @@ class _Driver:
         self.turn = self.loop.poller.turn
         self.thread = threading.get_ident()
         self.busy, self.turn.thread = False, self.thread
+        self._main: asyncio.Task[Any] | None = None  # for which the loop runs
         self.outer: _Driver | None = None  # busy, and the thread's again when this one has ended
 
     def leave(self) -> None:
@@ -223,8 +224,15 @@ class _Driver:
         task, late = self.loop.create_task(coro), None
         if deadline is not None:
             late = self.loop.call_later(time_left(deadline), task.cancel, _LATE)
+        self._main = task
+        task.add_done_callback(self._stop)
         try:
-            return self.loop.run_until_complete(task)
+            # Not run_until_complete(), whose frame knows the task: since Python 3.12 the task's
+            # error knows that frame.
+            self.loop.run_forever()
+            if not task.done():
+                raise RuntimeError("Event loop stopped before Future completed.")
+            return task.result()
         except asyncio.CancelledError as error:
             if error.args != (_LATE,):
                 raise
@@ -232,7 +240,14 @@ class _Driver:
         finally:
             if late is not None:
                 late.cancel()
+            self._main = None
             self._end_tasks(task)
+            del task
+
+    def _stop(self, task: asyncio.Task[Any]) -> None:
+        """The task has ended, for which the loop may not be running any more."""
+        if self._main is task:
+            self.loop.stop()
 
     def _end_tasks(self, task: asyncio.Task[Any]) -> None:
         """Also after an interruption, that may have ended the first without his hearing of it."""

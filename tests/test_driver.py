@@ -969,3 +969,45 @@ def test_a_blocking_call_in_a_called_function_works(stack: ExitStack) -> None:
 def test_call_refuses_what_is_not_async() -> None:
     with pytest.raises(TypeError, match="^an async function is needed: .* returned 3$"):
         aiosock_sync.call(lambda: 3)  # type: ignore[arg-type, return-value]  # which is the point
+
+
+def test_the_error_of_an_async_function_is_held_by_no_cycle() -> None:
+    class Failure(Exception): ...  # noqa: N818  # and no error of anybody's
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise Failure
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(Failure) as caught:
+            aiosock_sync.call(fail)
+        known = weakref.ref(caught.value)
+        del caught
+        assert known() is None
+    finally:
+        gc.enable()
+
+
+def test_an_async_function_that_stops_the_loop_is_told() -> None:
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(60)
+
+    with pytest.raises(RuntimeError, match="stopped before"):
+        aiosock_sync.call(stop)
+    assert aiosock_sync.call(asyncio.sleep, 0, "and on") == "and on"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_async_function_that_ends_the_program_leaves_the_loop_usable(
+    error: type[BaseException],
+) -> None:
+    async def end() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(error):
+        aiosock_sync.call(end)
+    assert aiosock_sync.call(asyncio.sleep, 0.01, "and on") == "and on"

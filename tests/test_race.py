@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import socket as _stdlib
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -839,9 +838,6 @@ async def test_an_error_is_freed_with_its_last_name(stack: ExitStack, how: Any) 
 
 @each_way
 @pytest.mark.usefixtures("without_collector")
-@pytest.mark.skipif(
-    sys.version_info >= (3, 12), reason="there a frame of asyncio's keeps what a task has raised"
-)
 def test_an_error_of_the_blocking_face_is_freed_too(stack: ExitStack, how: Any) -> None:
     for book in failing(stack):
         before = errors_alive()
