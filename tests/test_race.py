@@ -899,12 +899,19 @@ def nothing_left() -> Iterator[None]:
     """At its end there is no task, no timer, no descriptor and no unheard error more."""
     loop, said = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: said.append(context))
-    before = open_descriptors(), timers(), len(asyncio.all_tasks())
-    yield
-    assert (open_descriptors(), timers(), len(asyncio.all_tasks())) == before
+    with nothing_more():
+        yield
     gc.collect()
     assert said == []
     loop.set_exception_handler(None)
+
+
+@contextmanager
+def nothing_more() -> Iterator[None]:
+    """The same, but for errors that only the collector finds unheard."""
+    before = open_descriptors(), timers(), len(asyncio.all_tasks())
+    yield
+    assert (open_descriptors(), timers(), len(asyncio.all_tasks())) == before
 
 
 async def test_the_losers_are_gone_before_the_call_returns(stack: ExitStack) -> None:
@@ -960,29 +967,32 @@ async def test_a_call_cancelled_at_any_turn_leaves_nothing(
     monkeypatch.setattr(_race, "RESOLUTION_DELAY", 0.0)
     for name, call in connect_calls(stack).items():
         ends = set()
-        for turn in range(30):
-            with nothing_left():
-                connecting = asyncio.create_task(outcome(call))
-                for _ in range(turn):
-                    await asyncio.sleep(0)
-                cancelled = connecting.cancel()
-                for _ in range(again or 0):
-                    await asyncio.sleep(0)
-                if again:
-                    connecting.cancel()
-                try:
-                    made = await connecting
-                except asyncio.CancelledError:
-                    assert cancelled
-                    ends.add("cancelled")
-                else:
-                    assert not cancelled
-                    ends.add("ended")
-                    if isinstance(made, aiosock.socket):
-                        made.close()
-                    del made
-                del connecting
+        with nothing_left():
+            for turn in range(30):
+                with nothing_more():
+                    ends.add(await end_of(call, turn, again))
         assert ends == {"cancelled", "ended"}, name
+
+
+async def end_of(call: Callable[[], Awaitable[Any]], turn: int, again: int | None) -> str:
+    """What becomes of a call that is cancelled in that turn, and so many turns later again."""
+    connecting = asyncio.create_task(outcome(call))
+    for _ in range(turn):
+        await asyncio.sleep(0)
+    cancelled = connecting.cancel()
+    for _ in range(again or 0):
+        await asyncio.sleep(0)
+    if again:
+        connecting.cancel()
+    try:
+        made = await connecting
+    except asyncio.CancelledError:
+        assert cancelled
+        return "cancelled"
+    assert not cancelled
+    if isinstance(made, aiosock.socket):
+        made.close()
+    return "ended"
 
 
 async def test_a_single_address_takes_no_task(stack: ExitStack) -> None:
