@@ -299,7 +299,8 @@ async def _bind(sock: socket, address: Address) -> None:
     try:
         await sock.bind(address)
     except OSError as error:
-        text = f"{error.strerror} (while attempting to bind on address {address!r})"
+        why = error.strerror or error
+        text = f"{why} (while attempting to bind on address {address!r})"
         raise OSError(error.errno, text) from None
 
 

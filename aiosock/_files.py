@@ -21,6 +21,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
@@ -34,6 +35,7 @@ Enough = Callable[[int], int]
 
 AT_ONCE: Final = 65536  # bytes received at once where nothing else is said
 NOT_YET: Final = -1
+TURN: Final = 128  # answers out of a buffer before other tasks get a turn
 ANY_END: Final = re.compile("\r\n|\n|\r")
 CLOSED: Final = "I/O operation on closed file."
 
@@ -111,6 +113,7 @@ class _Buffer(Generic[T]):
         self._data: Any = nothing
         self._start = 0  # of what has not been read
         self._type: Any = type(nothing)
+        self._answered = 0  # since other tasks had a turn
         self._reading = _Turns()
         self.limit = limit
 
@@ -120,6 +123,9 @@ class _Buffer(Generic[T]):
 
     async def _until(self, enough: Enough, at_once: int | None = None) -> T:
         """As much as `enough` says, which is told how much there is; at the end all of it."""
+        if self._answered >= TURN:
+            self._answered = 0
+            await asyncio.sleep(0)
         if not self._reading.users and (count := enough(self._unread())) != NOT_YET:
             return self._take(count)
         async with self._reading:
@@ -129,10 +135,10 @@ class _Buffer(Generic[T]):
                     break
             return self._take(self._unread() if count == NOT_YET else count)
 
-    async def _some(self, enough: Enough) -> T:
+    async def _some(self, enough: Enough, at_once: int | None = None) -> T:
         """As `_until`; in non-blocking mode what there is."""
         try:
-            return await self._until(enough)
+            return await self._until(enough, at_once)
         except BlockingIOError:
             return self._take(self._unread())
 
@@ -140,23 +146,24 @@ class _Buffer(Generic[T]):
         return len(self._data) - self._start
 
     def _take(self, count: int) -> T:
+        self._answered += 1
         start, self._start = self._start, self._start + count
         taken: T = self._type(self._data[start : self._start])
         return taken
 
     def _line(
         self,
-        end_of: Callable[[Any, int], int],
+        end_of: Callable[[Any, int, int], int],
         most: int = -1,
-        limit: int | None = None,
+        limit: float | None = None,
         seen: int = 0,
     ) -> Enough:
-        """How much a line is: up to where `end_of` finds its end, from `seen` on."""
+        """How much a line is: up to where `end_of` finds its end, which is behind `seen`."""
         limit = self.limit if limit is None else limit
 
         def enough(unread: int) -> int:
             nonlocal seen
-            end = end_of(self._data, self._start + seen) - self._start
+            end = end_of(self._data, self._start, self._start + seen) - self._start
             length = end if end > 0 else unread
             if 0 <= most <= length:
                 return most
@@ -194,7 +201,8 @@ def as_count(size: Any) -> int:
 class BinaryFile(_Buffer[bytes]):
     """Bytes over a socket, buffered in both directions; made by `socket.makefile`.
 
-    Works in ``async with``, which closes it, and in ``async for``, line by line.  A reading
+    Works in ``async with``, which closes it, and in ``async for``, line by line.  A cancellation
+    that leaves the ``async with`` does not await that what is unsent goes out.  A reading
     call that is cancelled or late has taken nothing: the next one goes on where it stopped.
     In non-blocking mode a call gives what there is, as the stdlib's does.  One thread at a
     time may use a file; of several tasks each has its turn.
@@ -265,10 +273,12 @@ class BinaryFile(_Buffer[bytes]):
         At most `size` bytes of it.  A line of more than `limit` bytes, if that is given here or
         to `makefile`, raises `asyncio.LimitOverrunError`, and can still be read.
         """
-        if size == -1 and limit is None is self.limit and not self._reading.users:
+        hasty = size == -1 and limit is None is self.limit and not self._reading.users
+        if hasty and self._answered < TURN:
             data, start = self._data, self._start
             if end := data.find(b"\n", start) + 1:  # nearly always, and then this is all
                 self._start = end
+                self._answered += 1
                 return data[start:end] if type(data) is bytes else bytes(data[start:end])
         most = as_count(size)
         self._must_read("readline")
@@ -278,7 +288,7 @@ class BinaryFile(_Buffer[bytes]):
         """Await the lines up to the end of the stream, or until they are more than `hint` bytes."""
         least = as_count(hint)
         self._must_read()
-        enough = self._line(after(b"\n"), seen=least) if least > 0 else exactly(-1)
+        enough = self._line(after(b"\n"), limit=inf, seen=least) if least > 0 else exactly(-1)
         return io.BytesIO(await self._some(enough)).readlines()
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int | None = None) -> bytes:
@@ -346,20 +356,20 @@ class BinaryFile(_Buffer[bytes]):
     # --- writing ----------------------------------------------------------------------
 
     async def write(self, data: ReadableBuffer, /) -> int:
-        """Take all of `data`, which `flush` sends, or a later call that has no room; how much.
+        """Take all of `data`, for `flush` to send, or this call if the buffer is full; how much.
 
-        Awaits that the kernel takes what was written before, and `data` itself if it is longer
-        than the buffer.  Whatever is raised tells in ``characters_written`` how much of
-        `data` the file has taken: that goes out with the next call, and is not to be repeated.
+        A late, cancelled or failed call has taken it as well: what is not sent goes with the
+        next one, and is not to be repeated.  In non-blocking mode ``characters_written`` of the
+        BlockingIOError tells how much there was room for.
         """
         self._must_write()
         with view_of(data) as view:
             self._must_be_open("write to closed file")
-            if self._writing.users or len(self._unsent) + view.nbytes > self._room:
-                async with self._writing:
-                    return await self._make_room_for(view)
             self._unsent += view
-            return view.nbytes
+            size = view.nbytes
+        if len(self._unsent) > self._room:
+            await self._make_room(size)
+        return size
 
     async def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
         """Await `write` for each of the lines, to which nothing is added."""
@@ -370,8 +380,7 @@ class BinaryFile(_Buffer[bytes]):
     async def flush(self) -> None:
         """Await that all is sent.  What a cancelled, late or failed call has not sent is kept."""
         self._must_be_open("flush of closed file" if self._writes else CLOSED)
-        async with self._writing:
-            await self._send_unsent()
+        await self._send_unsent()
 
     async def close(self) -> None:
         """Send what is unsent, and close the file, in every case; the socket stays open.
@@ -379,53 +388,38 @@ class BinaryFile(_Buffer[bytes]):
         The connection of a socket that was closed before ends now.
         """
         try:
-            if self._unsent and not self.closed:
-                async with self._writing:
-                    await self._send_unsent()
+            if not self.closed:
+                await self._send_unsent()
         finally:
             self._end()
 
-    async def _make_room_for(self, data: memoryview) -> int:
-        taken, size = 0, data.nbytes
+    async def _make_room(self, size: int) -> None:
+        """Send, after something of that size was taken."""
         try:
             await self._send_unsent()
-            if size <= self._room:
-                self._unsent += data
-            else:
-                taken = size
-                await self._send(data)
         except BlockingIOError:
-            taken = self._keep(data, taken)
-            if taken < size:
-                raise would_block(taken) from None
+            excess = max(0, len(self._unsent) - self._room)
+            del self._unsent[len(self._unsent) - excess :]
+            if excess:
+                raise would_block(size - excess) from None
         except BaseException as error:
-            error.characters_written = taken  # type: ignore[attr-defined]  # the stdlib's word, on all errors
+            error.characters_written = size  # type: ignore[attr-defined]  # the stdlib's word, on all errors
             raise
-        return size
-
-    def _keep(self, data: memoryview, taken: int) -> int:
-        """As much of the data as there is room for; how much of it the file has taken then."""
-        if not taken:
-            self._unsent += (kept := data[: max(0, self._room - len(self._unsent))])
-            return kept.nbytes
-        excess = max(0, len(self._unsent) - self._room)
-        del self._unsent[len(self._unsent) - excess :]
-        return taken - excess
 
     async def _send_unsent(self) -> None:
-        if self._unsent:
-            data = bytes(self._unsent)
-            self._unsent.clear()
-            await self._send(data)
-
-    async def _send(self, data: bytes | memoryview) -> None:
-        try:
-            await self._sock.sendall(data)
-        except BaseException as error:
-            self._unsent += data[getattr(error, "bytes_sent", 0) :]
-            if isinstance(error, BlockingIOError):
-                raise would_block(0) from None
-            raise
+        """Send all that was taken until it is this call's turn."""
+        if not (self._unsent or self._writing.users):
+            return
+        async with self._writing:
+            data, self._unsent = self._unsent, bytearray()
+            try:
+                if data:
+                    await self._sock.sendall(data)
+            except BaseException as error:
+                self._unsent[:0] = data[getattr(error, "bytes_sent", 0) :]
+                if isinstance(error, BlockingIOError):
+                    raise would_block(0) from None
+                raise
 
     def _must_write(self) -> None:
         if not self._writes:
@@ -437,8 +431,11 @@ class BinaryFile(_Buffer[bytes]):
         self._must_be_open(CLOSED)
         return self
 
-    async def __aexit__(self, *args: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            await self.close()
+        else:  # a cancellation, which a peer that reads nothing shall not hold up
+            self._end()
 
     @property
     def name(self) -> int:
@@ -546,12 +543,12 @@ class RawFile(BinaryFile):
             raise io.UnsupportedOperation("File or stream is not writable.")
 
 
-def after(separator: bytes | str) -> Callable[[Any, int], int]:
-    """Finds where a separator ends that was not there before a position; 0 if it is not."""
+def after(separator: bytes | str) -> Callable[[Any, int, int], int]:
+    """Finds where a separator ends, from `start` on, that does not end before `at`; 0: nowhere."""
     overlap = len(separator) - 1
 
-    def end_of(data: Any, at: int) -> int:
-        found: int = data.find(separator, max(0, at - overlap))
+    def end_of(data: Any, start: int, at: int) -> int:
+        found: int = data.find(separator, max(start, at - overlap))
         return found + len(separator) if found >= 0 else 0
 
     return end_of
@@ -623,7 +620,7 @@ class TextFile(_Buffer[str]):
         """Await `size` characters, fewer only at the end; by default all up to there."""
         wanted = as_count(size)
         self._must_read()
-        return await self._some(exactly(wanted))
+        return await self._some(exactly(wanted), wanted)
 
     async def readline(self, size: int = -1, /, *, limit: int | None = None) -> str:
         """Await a line, as `BinaryFile.readline`."""
@@ -635,10 +632,11 @@ class TextFile(_Buffer[str]):
         """Await lines, as `BinaryFile.readlines`."""
         least = as_count(hint)
         self._must_read()
-        enough = self._line(self._end_of, seen=least) if least > 0 else exactly(-1)
-        text, lines, start = await self._some(enough), list[str](), 0
+        enough = self._line(self._end_of, limit=inf, seen=least) if least > 0 else exactly(-1)
+        text = await self._some(enough, None if least > 0 else -1)
+        lines, start = list[str](), 0
         while start < len(text):
-            end = self._end_of(text, start) or len(text)
+            end = self._end_of(text, start, start) or len(text)
             lines.append(text[start:end])
             start = end
         return lines
@@ -652,13 +650,25 @@ class TextFile(_Buffer[str]):
         raise StopAsyncIteration
 
     async def _receive(self, at_once: int | None) -> bool:
-        data = await self.buffer._until(at_most(-1))
+        """Of so many characters that are awaited, none is less than a byte."""
+        buffer = self.buffer
+        try:
+            enough = at_most(-1) if at_once is None else exactly(max(-1, at_once - self._unread()))
+            data = await buffer._until(enough)
+        except BlockingIOError:
+            if not (data := buffer._take(buffer._unread())):
+                raise
         try:
             text = self._decoder.decode(data, final=not data)
         except UnicodeDecodeError:
-            self.buffer._start -= len(data)  # another reader may make sense of it
+            buffer._start -= len(data)  # another reader may make sense of it
             raise
-        self._data, self._start = self._data[self._start :] + text, 0
+        # In a variable of its own a text grows in place: a long line is not copied for each piece.
+        known, self._data = self._data, ""
+        if self._start:
+            known, self._start = known[self._start :], 0
+        known += text
+        self._data = known
         return bool(data)
 
     def _must_read(self) -> None:
@@ -669,10 +679,7 @@ class TextFile(_Buffer[str]):
     # --- writing ----------------------------------------------------------------------
 
     async def write(self, text: str, /) -> int:
-        """Take all of `text`, whatever is raised; what is not sent then goes with the next call.
-
-        Otherwise as `BinaryFile.write`; how many characters.
-        """
+        """As `BinaryFile.write`; how many characters.  Also in non-blocking mode all are taken."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.buffer._must_be_open(CLOSED)
@@ -684,7 +691,9 @@ class TextFile(_Buffer[str]):
         try:
             await self.buffer.write(data)
         except BaseException as error:
-            self.buffer._unsent += data[getattr(error, "characters_written", 0) :]
+            if isinstance(error, BlockingIOError):
+                self.buffer._unsent += data[error.characters_written :]
+            error.characters_written = len(text)  # type: ignore[attr-defined]  # as there
             raise
         return len(text)
 
@@ -709,8 +718,8 @@ class TextFile(_Buffer[str]):
         self.buffer._must_be_open(CLOSED)
         return self
 
-    async def __aexit__(self, *args: object) -> None:
-        await self.close()
+    async def __aexit__(self, *args: Any) -> None:
+        await self.buffer.__aexit__(*args)
 
     @property
     def closed(self) -> bool:
@@ -752,7 +761,7 @@ class TextFile(_Buffer[str]):
         return f"<aiosock.TextFile name={self.name} mode={self.mode!r} encoding={self.encoding!r}>"
 
 
-def after_any(text: str, at: int) -> int:
+def after_any(text: str, start: int, at: int) -> int:
     """Where the next line end of whatever kind ends; 0 if there is none."""
     found = ANY_END.search(text, at)
     return found.end() if found else 0

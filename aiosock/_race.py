@@ -129,6 +129,9 @@ class Request:
         self.known: list[AddrInfo] | None  # what needs no lookup
         if is_path(address):
             self.known = [(_stdlib.AF_UNIX, _stdlib.SOCK_STREAM, 0, "", address)]
+        elif isinstance(address, tuple) and len(address) == 4:  # as getsockname() gives it
+            self.host, self.port, *_ = address
+            self.known = [(_stdlib.AF_INET6, _stdlib.SOCK_STREAM, 0, "", address)]
         else:
             self.host, self.port = address
             self.known = self._numeric(self.port)

@@ -461,6 +461,11 @@ class Direction:
             line.do(line.silence)
 
 
+# What Python says was never awaited, of those that are handed out as they are.
+Direction.next_piece.__qualname__ = "socket.recv"
+Direction.complete.__qualname__ = "socket operation"
+
+
 class Readiness:
     """The directions of one socket, and the end of them all."""
 

@@ -48,6 +48,7 @@ __all__ = [
     "as_client",
     "as_server",
     "ended",
+    "inherit",
     "legacy_context",
     "nbytes",
     "refuse_flags",
@@ -418,11 +419,11 @@ class InsecureWarning(UserWarning):
 
 def as_client(ssl: Any, server_hostname: str | None) -> _ssl.SSLContext | None:
     """The context that `create_connection` is asked for; True means the default one."""
-    if ssl is None and server_hostname is not None:
+    if not ssl and server_hostname is not None:
         raise ValueError("server_hostname is only meaningful with ssl")
-    if not (ssl is None or ssl is True or isinstance(ssl, _ssl.SSLContext)):
-        raise TypeError(f"ssl must be an ssl.SSLContext or True, not {type(ssl).__name__!r}")
-    return _ssl.create_default_context() if ssl is True else ssl
+    if not isinstance(ssl, _ssl.SSLContext | bool | None):
+        raise TypeError(f"ssl must be an ssl.SSLContext or a bool, not {type(ssl).__name__!r}")
+    return _ssl.create_default_context() if ssl is True else ssl or None
 
 
 def as_server(ssl: Any) -> _ssl.SSLContext | None:
@@ -432,11 +433,23 @@ def as_server(ssl: Any) -> _ssl.SSLContext | None:
     return ssl
 
 
+def inherit(sock: Any, heir: Any) -> None:
+    """The connection is another object's: known to who has to close it."""
+    if sock._heirs is not None:
+        sock._heirs.append(heir)
+        heir._heirs = []
+
+
 def vet_start(sock: Any, is_on: bool, *how: Any) -> None:
     """Refuse to start TLS where it cannot be, while the socket is still what it was."""
     vet(sock, *how)
     if is_on:
         raise ValueError("TLS has been started on this socket: unwrap() ends it")
+    if sock._io_refs:
+        raise ValueError(
+            "a file of this socket is open, which may have read ahead or not sent all: close it "
+            "before; what is said before TLS is best read by recv(), or by a file with buffering=0"
+        )
     sock.getpeername()
     if sock.gettimeout() == NOW:
         raise ValueError("a non-blocking socket cannot wait for a handshake: set a timeout before")

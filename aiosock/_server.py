@@ -29,6 +29,7 @@ from ._serving import (
     log_failure,
     log_handshake,
     logger,
+    must_run,
     passed_descriptors,
     places_in,
     remover,
@@ -133,8 +134,8 @@ class Server(Counts):
 
         A cancellation ends this call, and not the server.
         """
-        if self._acceptors:
-            await asyncio.wait(self._acceptors)
+        must_run(self._acceptors)
+        await asyncio.wait(self._acceptors)
         for acceptor in self._acceptors:
             if not acceptor.cancelled():
                 acceptor.result()
@@ -212,38 +213,40 @@ class Server(Counts):
 
     def _begin(self, start: Handler, accepted: Accepted) -> None:
         conn, peer = accepted
+        conn._heirs = []
         self._accepted += 1
         try:
             task = asyncio.get_running_loop().create_task(start(conn, peer))
         except Exception as error:  # it was no coroutine function after all
+            self._fail(accepted, error)
             shut(conn)
-            self._fail(peer, error)
             return
-        self._handling[task] = accepted
+        self._handling.setdefault(task, accepted)  # an eager one may have made it secure
         task.add_done_callback(self._ended)
         del task  # as the error of an eager one knows this frame
 
     def _ended(self, task: asyncio.Task[object]) -> None:
-        conn, peer = self._handling.pop(task)
-        shut(conn)
+        accepted = self._handling.pop(task)
         self._freed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(peer, error)
+            self._fail(accepted, error)
+        shut(accepted[0])
 
-    def _fail(self, peer: Address, error: BaseException) -> None:
+    def _fail(self, accepted: Accepted, error: BaseException) -> None:
         self._failed += 1
+        conn, peer = accepted
         if not isinstance(error, KeyboardInterrupt | SystemExit):  # the loop has raised those
-            log_failure(peer, error)
+            log_failure(peer, conn, error)
 
     async def _secured(self, context: _ssl.SSLContext, conn: socket, peer: Address) -> None:
         secure = SSLSocket._over(conn, context, True, None, None, False)
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling[task] = secure, peer
         timeout = secure.gettimeout()
-        try:
-            if await self._shakes_hands(secure, peer):
-                secure.settimeout(timeout)
-                await self._terms.handler(secure, peer)
-        finally:
-            shut(secure)
+        if await self._shakes_hands(secure, peer):
+            secure.settimeout(timeout)
+            await self._terms.handler(secure, peer)
 
     async def _shakes_hands(self, secure: SSLSocket, peer: Address) -> bool:
         try:

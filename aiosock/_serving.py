@@ -58,7 +58,8 @@ _OF_THE_CONNECTION: Final = frozenset(
     if hasattr(errno, name)
 )
 _OF_WANT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_WENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+_WENT: Final = ConnectionResetError, BrokenPipeError, ConnectionAbortedError
+_UNREACHABLE: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 # --- what is asked for ------------------------------------------------------------------
@@ -80,8 +81,8 @@ class Terms:
     def __post_init__(self) -> None:
         _vet_arguments(self.handler)
         most, grace = self.max_connections, self.grace_period
-        if most is not None and most < 1:
-            raise ValueError(f"max_connections must be at least 1, or None, not {most!r}")
+        if most is not None and (not isinstance(most, int) or most < 1):
+            raise ValueError(f"max_connections must be a number from 1 on, or None, not {most!r}")
         if grace is not None and not grace >= 0:
             raise ValueError(f"grace_period must not be negative or NaN: {grace!r}")
         if not self.ssl_handshake_timeout > 0:
@@ -145,10 +146,17 @@ def places_in(listener_or_address: Any, kind: type) -> list[Any]:
 
 def family_of(address: Any) -> int:
     """AF_UNIX of a path, AF_INET6 of a host that is written with colons, else AF_INET."""
+    if isinstance(address, str) and "/" not in address and address[:1] != "\0":
+        raise TypeError(f"an address is (host, port), or a path with a slash, not {address!r}")
     if isinstance(address, str | bytes):
         return _stdlib.AF_UNIX
     host = address[0] if isinstance(address, tuple) and address else None
     return _stdlib.AF_INET6 if isinstance(host, str) and ":" in host else _stdlib.AF_INET
+
+
+def must_run(acceptors: object) -> None:
+    if not acceptors:
+        raise RuntimeError("the server is not running: enter it by `with` or `async with` before")
 
 
 def vet_listener(sock: Any) -> None:
@@ -173,10 +181,15 @@ def remover(listener: Any) -> Callable[[], None]:
 
 
 def shut(conn: Any) -> None:
-    """Close a connection, also with files of `makefile` open, which would put that off."""
+    """Close a connection, also with files of `makefile` open, which would put that off.
+
+    After `start_tls` it is another object's.
+    """
     conn.close()
     if conn._io_refs:
         conn._real_close()
+    for heir in conn._heirs or ():
+        shut(heir)
 
 
 def passed_descriptors() -> range:
@@ -187,6 +200,8 @@ def passed_descriptors() -> range:
     pid, count, _ = (os.environ.pop(f"LISTEN_{n}", "") for n in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count:
         return range(0)
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS must be a number, not {count!r}")
     passed = range(FIRST_PASSED, FIRST_PASSED + int(count))
     for fd in passed:
         os.set_inheritable(fd, False)
@@ -237,9 +252,9 @@ class Counts:
         return self._failed
 
 
-def log_failure(peer: Any, error: BaseException) -> None:
-    """The handler of a connection has raised."""
-    if _is_of_peer(error):
+def log_failure(peer: Any, conn: Any, error: BaseException) -> None:
+    """The handler of a connection has raised, which is not closed yet."""
+    if _is_of_peer(error, is_gone(conn)):
         logger.debug("the connection from %r is gone: %s", peer, error)
     else:
         logger.error("the handler of the connection from %r failed", peer, exc_info=error)
@@ -249,21 +264,27 @@ def log_handshake(peer: Any, error: OSError) -> None:
     logger.debug("no TLS handshake with %r: %s", peer, error)
 
 
-def _is_of_peer(error: BaseException) -> bool:
-    """Whether it only says that the other end went; of a group, whether all do."""
+def is_gone(conn: Any) -> bool:
+    """Whether a connection has ended; but for TCP nothing tells, and it may have."""
+    if conn.family not in (_stdlib.AF_INET, _stdlib.AF_INET6):
+        return True
+    try:
+        conn.getpeername()
+    except OSError:
+        return True
+    return False
+
+
+def _is_of_peer(error: BaseException, gone: bool) -> bool:
+    """Whether it only says that the other end went; of a group, whether all do.
+
+    A handler may talk to others too: while its own connection stands, such an error is theirs.
+    """
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_of_peer, error.exceptions))
+        return all(_is_of_peer(part, gone) for part in error.exceptions)
     if isinstance(error, _ssl.SSLError) and "_ALERT_" in str(getattr(error, "reason", None)):
         return True  # it has refused, as it may when the handshake is over on this side
-    if isinstance(error, OSError) and error.errno in _WENT:
-        return True
-    return isinstance(error, _OF_THE_PEER)
-
-
-_OF_THE_PEER: Final = (
-    ConnectionResetError,
-    BrokenPipeError,
-    ConnectionAbortedError,
-    _ssl.SSLEOFError,  # cut without close_notify
-    _ssl.SSLZeroReturnError,
-)
+    if isinstance(error, _ssl.SSLEOFError | _ssl.SSLZeroReturnError):
+        return True  # cut without close_notify, or ended
+    unreachable = isinstance(error, OSError) and error.errno in _UNREACHABLE
+    return gone and (unreachable or isinstance(error, _WENT))

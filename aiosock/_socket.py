@@ -100,6 +100,7 @@ class socket:
         "__weakref__",
         "_attempts",
         "_family",
+        "_heirs",
         "_io_refs",
         "_kind",
         "_nosignal",
@@ -123,6 +124,7 @@ class socket:
     def _hold(self, sock: _stdlib.socket) -> None:
         self._timeout = sock.gettimeout()
         self._io_refs, self._shut = 0, False
+        self._heirs: list[socket] | None = None  # whose the connection is now, where that counts
         self._attempts: tuple[Attempt, ...] = ()
         sock.setblocking(False)
         self._sock = sock

@@ -34,6 +34,7 @@ from ._records import (
     Speech,
     Stuck,
     ended,
+    inherit,
     legacy_context,
     nbytes,
     refuse_flags,
@@ -166,6 +167,7 @@ class SSLSocket(socket):
         self.suppress_ragged_eofs = suppress_ragged_eofs
         self._talk, self._tls = speech.made, Conversation(self._sock, self._readiness, speech)
         self._tls.records.feed(before)
+        inherit(sock, self)
         return self
 
     def _hidden(self) -> Conversation:

@@ -32,6 +32,7 @@ from aiosock._serving import (
     log_failure,
     log_handshake,
     logger,
+    must_run,
     passed_descriptors,
     places_in,
     remover,
@@ -150,6 +151,7 @@ class Server(Counts):
 
         Ctrl-C ends this call, and not the server.
         """
+        must_run(self._acceptors)
         with self._changed:
             self._changed.wait_for(lambda: not self._accepting)
         if self._error is not None:
@@ -249,6 +251,7 @@ class Server(Counts):
     ) -> None:
         while self._ended:
             self._ended.pop().join()
+        conn._heirs = []
         opened = threading.Event()
         thread = _thread(self._handle, conn, peer, context, triage, opened)
         with self._changed:
@@ -258,7 +261,7 @@ class Server(Counts):
         try:
             thread.start()
         except RuntimeError as error:  # the system has no more threads
-            self._fail(peer, error)
+            self._fail(thread, peer, error)
             self._end(thread)
             self._ended.remove(thread)
             self._rest(PAUSE)
@@ -280,7 +283,7 @@ class Server(Counts):
             else:
                 self._handle_secured(conn, peer, context)
         except Exception as error:
-            self._fail(peer, error)
+            self._fail(threading.current_thread(), peer, error)
         finally:
             self._end(threading.current_thread())
 
@@ -318,6 +321,7 @@ class Server(Counts):
         secure: SSLSocket = SSLSocket._create(  # type: ignore[attr-defined]  # the stdlib's
             conn, server_side=True, do_handshake_on_connect=False, context=context
         )
+        secure._heirs = []
         with self._changed:
             self._handling[threading.current_thread()] = secure
             cut = self._cut
@@ -325,12 +329,12 @@ class Server(Counts):
             shut(secure)
         return secure
 
-    def _fail(self, peer: Address, error: Exception) -> None:
+    def _fail(self, thread: threading.Thread, peer: Address, error: Exception) -> None:
         if self._cut and isinstance(error, OSError) and error.errno == errno.EBADF:
             return  # it was cancelled
         with self._changed:
             self._failed += 1
-        log_failure(peer, error)
+        log_failure(peer, self._handling[thread], error)
 
     def _end(self, thread: threading.Thread) -> None:
         shut(self._handling[thread])

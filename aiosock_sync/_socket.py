@@ -152,6 +152,7 @@ class socket(_stdlib.socket):
 
     __slots__ = (
         "_attempts",
+        "_heirs",
         "_lent",
         "_quietly",
         "_raw",
@@ -177,6 +178,7 @@ class socket(_stdlib.socket):
         self._quietly = MSG_DONTWAIT | (MSG_NOSIGNAL if raw.family in SIGNALLING else 0)
         self._lent = False  # to a moment: the descriptor blocks but for that
         self._attempts: tuple[Attempt, ...] = ()
+        self._heirs: list[socket] | None = None  # whose the connection is now, where that counts
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -27,6 +27,7 @@ from aiosock._records import (
     Speech,
     Stuck,
     ended,
+    inherit,
     legacy_context,
     refuse_flags,
     vet_start,
@@ -312,6 +313,7 @@ def _start_tls(
         sock, server_side, False, suppress_ragged_eofs, server_hostname, context, session
     )
     secure._attempts = sock._attempts
+    inherit(sock, secure)
     try:
         secure._hidden().records.feed(before)
         secure.do_handshake()

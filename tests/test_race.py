@@ -1128,3 +1128,10 @@ def test_a_socket_that_has_won_is_closed_if_no_face_can_take_it(
     with using(Book((), (good,))), pytest.raises(MemoryError):
         aiosock_sync.create_connection((NAME, 1))
     assert open_descriptors() == before + 1  # the listener
+
+
+async def test_what_getsockname_gives_can_be_connected_to(face: Face, stack: ExitStack) -> None:
+    address = answering(stack, "::1")
+    assert len(address) == 4
+    sock = await connected(face, address)
+    assert tried(sock) == [address]

@@ -13,6 +13,7 @@ import os
 import re
 import socket as _stdlib
 import ssl
+import struct
 import subprocess
 import sys
 import weakref
@@ -87,6 +88,12 @@ class Kind:
             yield server
         finally:
             await asyncio.to_thread(server.__exit__, None, None, None)
+
+    async def enter(self, server: Any) -> None:
+        if self.blocks:
+            await asyncio.to_thread(server.__enter__)
+        else:
+            await server.__aenter__()
 
     async def listener(self, **how: Any) -> Any:
         made = self.module.create_server(LOOPBACK, **how)
@@ -302,15 +309,63 @@ async def test_a_handlers_error_is_logged_with_its_peer_and_ends_no_other(
             await until(lambda: server.active == 1)
             assert is_quiet(other)
     record = next(r for r in logged.records if r.name == "aiosock" and str(peer) in r.getMessage())
-    if told in OF_A_PEER:
+    if isinstance(ERRORS[told](), ssl.SSLError):
         assert record.levelno == logging.DEBUG
         assert record.getMessage().startswith(f"the connection from {peer!r} is gone: ")
         assert record.exc_info is None
-    else:
+    else:  # the connection stands: whoever was reset is somebody else
         assert record.levelno == logging.ERROR
         assert record.getMessage() == f"the handler of the connection from {peer!r} failed"
         assert record.exc_info is not None
         assert repr(record.exc_info[1]) == repr(ERRORS[told]())
+
+
+@pytest.mark.parametrize("told", ERRORS)
+async def test_that_a_peer_has_gone_is_no_error(
+    told: str, logged: pytest.LogCaptureFixture
+) -> None:
+    one, other = aiosock.socketpair()  # of which nothing tells whether it stands
+    with one, other:
+        _serving.log_failure("peer", one, ERRORS[told]())
+    level = logging.DEBUG if told in OF_A_PEER else logging.ERROR
+    assert [record.levelno for record in logged.records] == [level]
+
+
+async def test_a_reset_is_told_at_debug_level(kind: Kind, logged: pytest.LogCaptureFixture) -> None:
+    async with kind.serve(echo) as server:
+        sock = await connected(address_of(server))
+        assert await answer(sock, b"hello") == b"hello"
+        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        await until(lambda: server.failed == 1)
+    assert [record.levelno for record in logged.records] == [logging.DEBUG]
+
+
+async def test_a_connection_that_a_handler_has_secured_is_closed_too(kind: Kind) -> None:
+    kept = []
+
+    async def secure(conn: Any, peer: Any) -> None:
+        started = conn.start_tls(serving(), server_side=True)
+        kept.append(started if kind.blocks else await started)
+
+    async with kind.serve(secure) as server:
+        sock = await connected(address_of(server))
+        async with await sock.start_tls(trusting(), server_hostname="localhost") as client:
+            async with asyncio.timeout(LIMIT):
+                assert await client.recv(100) == b""
+    assert [sock.fileno() for sock in kept] == [-1]
+
+
+async def test_a_server_that_was_not_entered_serves_nobody(kind: Kind) -> None:
+    server = kind.made(echo, LOOPBACK)
+    with pytest.raises(RuntimeError, match="the server is not running"):
+        await kind.call(server.serve_forever)
+
+
+async def test_a_word_is_no_path(kind: Kind) -> None:
+    for wrong in ("127.0.0.1", "localhost:80", "socket"):
+        with pytest.raises(TypeError, match=r"is \(host, port\), or a path with a slash, not"):
+            await kind.enter(kind.made(echo, wrong))
 
 
 # --- where it listens -------------------------------------------------------------------
@@ -479,7 +534,11 @@ def test_the_blocking_face_refuses_what_is_no_function() -> None:
 @pytest.mark.parametrize(
     ("how", "error", "text"),
     [
-        ({"max_connections": 0}, ValueError, "max_connections must be at least 1, or None, not 0"),
+        (
+            {"max_connections": 0},
+            ValueError,
+            "max_connections must be a number from 1 on, or None, not 0",
+        ),
         ({"grace_period": -1}, ValueError, "grace_period must not be negative or NaN: -1"),
         ({"grace_period": float("nan")}, ValueError, "must not be negative or NaN: nan"),
         ({"ssl_handshake_timeout": 0}, ValueError, "must be a positive number: 0"),
@@ -1013,7 +1072,7 @@ async def test_a_connection_is_held_by_no_cycle(caplog: pytest.LogCaptureFixture
     gc.disable()
     try:
         async with aiosock.serve(remember, LOOPBACK) as server:
-            for told in (b"reset", b"cut"):
+            for told in (b"refused", b"cut"):
                 with await connected(address_of(server)) as sock:
                     assert await answer(sock, told) == b""
             await until(lambda: not server.active)

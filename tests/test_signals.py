@@ -236,7 +236,7 @@ def an_end(name: str, stack: ExitStack) -> Any:
 
 # A signal may also come between the making of a coroutine and its first step, or within a
 # finalizer, where Python tells of what the handler raised, and goes on.
-@pytest.mark.filterwarnings("ignore:coroutine 'Direction.complete' was never awaited")
+@pytest.mark.filterwarnings("ignore:coroutine 'socket operation' was never awaited")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("timeout", [None, 30.0])
 def test_interruptions_at_any_moment_lose_nothing(timeout: float | None, stack: ExitStack) -> None:
