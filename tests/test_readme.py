@@ -128,3 +128,12 @@ def test_in_development_mode_a_forgotten_await_tells_its_line(tmp_path: Path) ->
     told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     assert "was never awaited" in told
     assert f'File "{program}", line 4, in main' in told
+
+
+def test_every_link_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    links = [
+        (page, to) for page in pages for to in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    ]
+    assert len(links) > 10
+    assert [(page.name, to) for page, to in links if not (page.parent / to).exists()] == []
