@@ -15,13 +15,14 @@ import ssl as _ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, Unpack, overload
 
 from ._constructors import create_server
 from ._records import as_server
 from ._serving import (
     Counts,
     Full,
+    Keywords,
     Terms,
     Triage,
     family_of,
@@ -41,8 +42,42 @@ from ._tls import SSLListener, SSLSocket
 
 __all__ = ["Server", "listen_fds", "serve"]
 
-Handler = Callable[[Any, Address], Coroutine[Any, Any, object]]  # of a socket or an SSLSocket
+Ended = Coroutine[Any, Any, object]
+Handler = Callable[[Any, Address], Ended]  # of a socket or an SSLSocket
+One = str | bytes | tuple[Any, ...] | socket
+Place = One | list[One] | list[socket] | list[tuple[Any, ...]] | list[str]
+Secure = SSLListener | list[SSLListener]
 Accepted = tuple[socket, Address]
+
+
+@overload
+def serve(
+    handler: Callable[[socket, Address], Ended],
+    listener_or_address: Place,
+    *,
+    ssl: None = None,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
+
+
+@overload
+def serve(
+    handler: Callable[[SSLSocket, Address], Ended],
+    listener_or_address: Place,
+    *,
+    ssl: _ssl.SSLContext,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
+
+
+@overload
+def serve(
+    handler: Callable[[SSLSocket, Address], Ended],
+    listener_or_address: Secure,
+    *,
+    ssl: None = None,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
 
 
 def serve(

@@ -23,12 +23,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 __all__ = [
     "PAUSE",
     "Counts",
     "Full",
+    "Keywords",
     "Terms",
     "Triage",
     "family_of",
@@ -63,6 +64,17 @@ _UNREACHABLE: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENET
 
 
 # --- what is asked for ------------------------------------------------------------------
+
+
+class Keywords(TypedDict, total=False):
+    """What `serve` takes besides, for type checkers."""
+
+    ssl_handshake_timeout: float
+    max_connections: int | None
+    grace_period: float | None
+    backlog: int | None
+    reuse_port: bool
+    dualstack_ipv6: bool
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import socket as _stdlib
 import ssl as _ssl
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack, overload
 
 from aiosock._deadline import deadline_after, time_left
 from aiosock._records import as_server
@@ -25,6 +25,7 @@ from aiosock._serving import (
     PAUSE,
     Counts,
     Full,
+    Keywords,
     Terms,
     Triage,
     family_of,
@@ -48,9 +49,42 @@ from ._tls import SSLSocket
 __all__ = ["Server", "listen_fds", "serve"]
 
 Handler = Callable[[Any, Address], object]  # of a socket or an SSLSocket
+One = str | bytes | tuple[Any, ...] | socket
+Place = One | list[One] | list[socket] | list[tuple[Any, ...]] | list[str]
+Secure = SSLSocket | list[SSLSocket]
 
 LAST: Final = 1.0  # seconds for a handler whose socket was closed
 create_server: Final = remade({**vars(_stdlib), "socket": socket})["create_server"]
+
+
+@overload
+def serve(
+    handler: Callable[[socket, Address], object],
+    listener_or_address: Place,
+    *,
+    ssl: None = None,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
+
+
+@overload
+def serve(
+    handler: Callable[[SSLSocket, Address], object],
+    listener_or_address: Place,
+    *,
+    ssl: _ssl.SSLContext,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
+
+
+@overload
+def serve(
+    handler: Callable[[SSLSocket, Address], object],
+    listener_or_address: Secure,
+    *,
+    ssl: None = None,
+    **keywords: Unpack[Keywords],
+) -> Server: ...
 
 
 def serve(

@@ -528,7 +528,7 @@ def test_the_blocking_face_refuses_them(handler: Any) -> None:
 
 def test_the_blocking_face_refuses_what_is_no_function() -> None:
     with pytest.raises(TypeError, match="the handler must be a function, not 'int'"):
-        aiosock_sync.serve(5, LOOPBACK)  # type: ignore[arg-type]  # that is the test
+        aiosock_sync.serve(5, LOOPBACK)  # type: ignore[call-overload]  # that is the test
 
 
 @pytest.mark.parametrize(

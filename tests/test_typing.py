@@ -23,10 +23,17 @@ BEFORE = """
 import socket as stdlib
 import aiosock
 import aiosock_sync
+import ssl
 from aiosock import SO_REUSEADDR
+
+context: ssl.SSLContext
 
 async def seven() -> int:
     return 7
+
+async def plain(conn: aiosock.socket, peer: tuple[str, int]) -> None: ...
+async def secure(conn: aiosock.SSLSocket, peer: tuple[str, int]) -> None: ...
+def blocking(conn: aiosock_sync.socket, peer: tuple[str, int]) -> None: ...
 
 async def program(sock: aiosock.socket, buffer: bytearray) -> None:
     connected = await aiosock.create_connection(("127.0.0.1", 1))
@@ -112,6 +119,13 @@ REVEALED = {
     "aiosock.has_ipv6": "bool",
     "SO_REUSEADDR": "int",
     "aiosock.SocketType()": "socket",
+    # serving
+    "aiosock.serve(plain, ('127.0.0.1', 1), max_connections=5)": "Server",
+    "aiosock.serve(plain, [listening, '/path'])": "Server",
+    "aiosock.serve(plain, [('::1', 1), ('127.0.0.1', 1)], ssl=context)": "Server",
+    "aiosock.serve(secure, ('127.0.0.1', 1), ssl=context)": "Server",
+    "aiosock.serve(plain, aiosock.listen_fds())": "Server",
+    "aiosock_sync.serve(blocking, ('127.0.0.1', 1), grace_period=None)": "Server",
     # files
     "sock.makefile()": "TextFile",
     "sock.makefile('rw', newline='')": "TextFile",
@@ -132,6 +146,10 @@ REFUSED = {
     "sock.recv(1).decode()": "attr-defined",
     "await sock.recv(bufsize=1)": "call-arg",
     "await sock.send('text')": "arg-type",
+    "aiosock.serve(secure, ('127.0.0.1', 1))": "arg-type",
+    "aiosock.serve(blocking, ('127.0.0.1', 1))": "arg-type",
+    "aiosock.serve(plain, 8080)": "call-overload",
+    "aiosock_sync.serve(blocking, 8080)": "call-overload",
     "await sock.makefile('w').write(b'')": "arg-type",
     "await sock.makefile('wb').write('')": "arg-type",
     "await sock.send_many(['text'])": "list-item",
