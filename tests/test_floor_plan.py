@@ -54,7 +54,9 @@ WOULD_BLOCK = {
     "aiosock._files.BinaryFile.readinto1": "likewise",
     "aiosock._files.RawFile.read": "likewise",
     "aiosock._files.RawFile.write": "likewise, of the kernel's room",
-    "aiosock._files.BinaryFile._make_room_for": "what there is room for is kept",
+    "aiosock._files.BinaryFile._make_room": "what there is room for is kept",
+    "aiosock._files.TextFile._receive": "characters wait for what they know to lack; when there is "
+    "no more yet, what came is read",
     "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in "
     "its own word",
     "aiosock._datagrams.receive_many": "what came before it is the answer",
