@@ -151,9 +151,10 @@ async def connect(
     deadline: float | None,
     begin: Callable[[Any], int | None],
     address: Any,
+    blocking: bool,
 ) -> int:
     """The errno of a connect to an address that needs no lookup; TimeoutError when late."""
-    attempt = Connecting(sock, deadline is None, begin, address)
+    attempt = Connecting(sock, blocking, begin, address)
     if deadline == NOW:
         return attempt.begin()
     direction = readiness.pausing if sock.family == AF_UNIX else readiness.writing

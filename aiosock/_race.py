@@ -447,7 +447,7 @@ async def connected(source_address: Any, info: AddrInfo) -> _stdlib.socket:
             if needs_lookup(sock.family, source_address):
                 source_address = await numeric_address(sock, "bind", source_address)
             sock.bind(source_address)
-        error = await connect(readiness, sock, None, sock.connect, address)
+        error = await connect(readiness, sock, None, sock.connect, address, True)
         if error:
             raise OSError(error, os.strerror(error))
         readiness.end(sock.fileno)

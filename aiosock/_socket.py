@@ -187,9 +187,8 @@ class socket:
     async def _connect(self, call: str, address: Address) -> int:
         deadline = self._deadline()
         address = await self._numeric(call, address, deadline)
-        return await connect(
-            self._readiness, self._sock, deadline, getattr(self._sock, call), address
-        )
+        begin, blocking = getattr(self._sock, call), deadline is None
+        return await connect(self._readiness, self._sock, deadline, begin, address, blocking)
 
     async def _numeric(
         self, call: str, address: Address, deadline: float | None, *data: Any

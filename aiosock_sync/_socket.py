@@ -308,11 +308,12 @@ class socket(_stdlib.socket):
 
     def _connect(self, call: str, address: Address, deadline: float | None) -> int:
         address = self._numeric(call, address, deadline)
-        if self.gettimeout() is None and not self._blocks():
+        blocking = self.gettimeout() is None
+        if blocking and not self._blocks():
             deadline = NOW
         moment = _Moment(self)
         begin = getattr(moment, call)
-        return run(connect(self._readiness, moment, deadline, begin, address))  # type: ignore[arg-type]  # of a socket it has what connecting takes
+        return run(connect(self._readiness, moment, deadline, begin, address, blocking))  # type: ignore[arg-type]  # of a socket it has what connecting takes
 
     def _numeric(self, call: str, address: Address, deadline: float | None, *data: Any) -> Address:
         if not needs_lookup(self._raw.family, address):

@@ -1011,3 +1011,16 @@ def test_an_async_function_that_ends_the_program_leaves_the_loop_usable(
     with pytest.raises(error):
         aiosock_sync.call(end)
     assert aiosock_sync.call(asyncio.sleep, 0.01, "and on") == "and on"
+
+
+def test_within_fail_after_a_connect_that_is_under_way_is_waited_for(stack: ExitStack) -> None:
+    """As without it: a blocking connect does not say EALREADY."""
+    listener = stack.enter_context(_stdlib.create_server(("127.0.0.1", 0), backlog=0))
+    for _ in range(3):  # now it answers nobody
+        client = stack.enter_context(_stdlib.socket())
+        client.setblocking(False)
+        client.connect_ex(listener.getsockname())
+    sock = stack.enter_context(aiosock_sync.socket())
+    for _ in range(2):
+        with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.03):
+            sock.connect(listener.getsockname())
