@@ -304,6 +304,11 @@ async def _bind(sock: socket, address: Address) -> None:
         raise OSError(error.errno, text) from None
 
 
+# What Python says was never awaited.
+_connection.__qualname__ = "create_connection"
+_server.__qualname__ = "create_server"
+
+
 async def send_fds(
     sock: socket,
     buffers: Iterable[ReadableBuffer],

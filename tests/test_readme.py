@@ -120,13 +120,23 @@ def test_the_command_line_says_what_it_takes() -> None:
     assert "usage: python -m aiosock" in done.stderr
 
 
-def test_in_development_mode_a_forgotten_await_tells_its_line(tmp_path: Path) -> None:
+FORGOTTEN = {
+    "aiosock.socket().recv(1)": "socket.recv",
+    "one.sendall(b'x')": "socket.sendall",
+    "one.recv_into(bytearray(1))": "socket operation",
+    "aiosock.create_connection(('127.0.0.1', 1))": "create_connection",
+    "aiosock.create_server(('127.0.0.1', 0))": "create_server",
+}
+
+
+@pytest.mark.parametrize("call", FORGOTTEN)
+def test_in_development_mode_a_forgotten_await_tells_its_line(call: str, tmp_path: Path) -> None:
     program = tmp_path / "forgetful.py"
     lines = ["import aiosock", "async def main():", "    one, _ = aiosock.socketpair()"]
-    program.write_text("\n".join([*lines, "    one.recv(1)", "aiosock.run(main)"]))
+    program.write_text("\n".join([*lines, f"    {call}", "aiosock.run(main)"]))
     command = [sys.executable, "-X", "dev", str(program)]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    assert "was never awaited" in told
+    assert f"coroutine '{FORGOTTEN[call]}' was never awaited" in told
     assert f'File "{program}", line 4, in main' in told
 
 
