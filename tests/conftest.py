@@ -9,6 +9,7 @@ What is ours alone takes the fixture `ours`.
 import asyncio
 import gc
 import os
+import signal
 import socket as _stdlib
 import sys
 import threading
@@ -24,6 +25,7 @@ from aiosock_sync._driver import loop_here
 Loop = asyncio.AbstractEventLoop
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests run are compiled once
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.get_loop()  # libuv's own signal pipe opens with the first loop and stays
