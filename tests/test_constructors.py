@@ -719,3 +719,15 @@ async def test_the_makers_refuse_what_makes_no_sense() -> None:
             connect(("127.0.0.1", 1), ssl=wrong)
     with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext, not 'bool'$"):
         serve(("127.0.0.1", 0), ssl=True)
+
+
+async def test_ssl_false_is_no_tls(ours: Face) -> None:
+    listener = await ours.listener()
+    address = listener.getsockname()
+    sock = ours.keep(await ours.create_connection(address, ssl=False))
+    assert not hasattr(sock, "do_handshake")
+
+
+async def test_a_path_that_is_too_long_is_told() -> None:
+    with pytest.raises(OSError, match="path too long .while attempting to bind on address '/xx"):
+        await aiosock.create_server("/" + "x" * 200, family=_stdlib.AF_UNIX)

@@ -1186,3 +1186,10 @@ def test_listeners_for_another_process_are_left_alone(kind: Kind) -> None:
 
 def test_without_a_service_manager_there_are_none(kind: Kind) -> None:
     assert kind.module.listen_fds() == []
+
+
+def test_descriptors_that_are_no_number_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "abc")
+    with pytest.raises(ValueError, match="^LISTEN_FDS must be a number, not 'abc'$"):
+        aiosock.listen_fds()
