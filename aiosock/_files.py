@@ -135,12 +135,12 @@ class _Buffer(Generic[T]):
                     break
             return self._take(self._unread() if count == NOT_YET else count)
 
-    async def _some(self, enough: Enough, at_once: int | None = None) -> T:
-        """As `_until`; in non-blocking mode what there is."""
+    async def _some(self, enough: Enough, at_once: int | None = None) -> T | None:
+        """As `_until`; in non-blocking mode what there is, and None for nothing."""
         try:
             return await self._until(enough, at_once)
         except BlockingIOError:
-            return self._take(self._unread())
+            return self._take(self._unread()) or None
 
     def _unread(self) -> int:
         return len(self._data) - self._start
@@ -235,30 +235,23 @@ class BinaryFile(_Buffer[bytes]):
         self._must_read("read")
         if wanted < -1:
             raise ValueError("read length must be non-negative or -1")
-        try:
-            return await self._until(exactly(wanted))
-        except BlockingIOError:
-            return self._take(self._unread()) or None  # type: ignore[return-value]  # as typeshed has it
+        return await self._some(exactly(wanted))  # type: ignore[return-value]  # as typeshed has it
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Await at least one byte and at most `size`, received at once; b"" at the end."""
         most = index(size)
         self._must_read("read", "read1")
-        return await self._some(at_most(most)) if most else b""
+        return await self._some(at_most(most)) or b"" if most else b""
 
     async def readinto(self, buffer: WriteableBuffer, /) -> int:
         """As `read`, for all the buffer's room, written to it when complete; how many bytes."""
         room = self._room_of(buffer)
-        data = await self.read(room)
-        return data if data is None else put(data, buffer)
+        return put(await self.read(room), buffer)
 
     async def readinto1(self, buffer: WriteableBuffer, /) -> int:
         """As `read1`, written to the buffer; how many bytes."""
         room = self._room_of(buffer)
-        try:
-            return put(await self._until(at_most(room)), buffer) if room else 0
-        except BlockingIOError:
-            return None  # type: ignore[return-value]  # likewise
+        return put(await self._some(at_most(room)), buffer) if room else 0
 
     async def peek(self, size: int = 0, /) -> bytes:
         """Await at least one byte, b"" at the end, and leave them; `size` says nothing."""
@@ -282,14 +275,14 @@ class BinaryFile(_Buffer[bytes]):
                 return data[start:end] if type(data) is bytes else bytes(data[start:end])
         most = as_count(size)
         self._must_read("readline")
-        return await self._some(self._line(after(b"\n"), most, limit))
+        return await self._some(self._line(after(b"\n"), most, limit)) or b""
 
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """Await the lines up to the end of the stream, or until they are more than `hint` bytes."""
         least = as_count(hint)
         self._must_read()
         enough = self._line(after(b"\n"), limit=inf, seen=least) if least > 0 else exactly(-1)
-        return io.BytesIO(await self._some(enough)).readlines()
+        return io.BytesIO(await self._some(enough) or b"").readlines()
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int | None = None) -> bytes:
         """Await bytes up to a separator, which is part of them.
@@ -501,11 +494,9 @@ class RawFile(BinaryFile):
         self._must_read()
         if not most:
             return b""
-        enough = at_most(most) if most > 0 else exactly(-1)
-        try:
-            return await self._until(enough, most if most > 0 else AT_ONCE)
-        except BlockingIOError:
-            return self._take(self._unread()) or None
+        if most < 0:
+            return await self._some(exactly(most), AT_ONCE)
+        return await self._some(at_most(most), most)
 
     async def readall(self) -> bytes | None:
         """Await all up to the end of the stream."""
@@ -554,7 +545,9 @@ def after(separator: bytes | str) -> Callable[[Any, int, int], int]:
     return end_of
 
 
-def put(data: bytes, buffer: WriteableBuffer) -> int:
+def put(data: bytes | None, buffer: WriteableBuffer) -> int:
+    if data is None:
+        return None  # type: ignore[return-value]  # likewise
     with memoryview(buffer) as view:
         view.cast("B")[: len(data)] = data
     return len(data)
@@ -620,20 +613,20 @@ class TextFile(_Buffer[str]):
         """Await `size` characters, fewer only at the end; by default all up to there."""
         wanted = as_count(size)
         self._must_read()
-        return await self._some(exactly(wanted), wanted)
+        return await self._some(exactly(wanted), wanted) or ""
 
     async def readline(self, size: int = -1, /, *, limit: int | None = None) -> str:
         """Await a line, as `BinaryFile.readline`."""
         most = index(size)
         self._must_read()
-        return await self._some(self._line(self._end_of, most, limit))
+        return await self._some(self._line(self._end_of, most, limit)) or ""
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """Await lines, as `BinaryFile.readlines`."""
         least = as_count(hint)
         self._must_read()
         enough = self._line(self._end_of, limit=inf, seen=least) if least > 0 else exactly(-1)
-        text = await self._some(enough, None if least > 0 else -1)
+        text = await self._some(enough, None if least > 0 else -1) or ""
         lines, start = list[str](), 0
         while start < len(text):
             end = self._end_of(text, start, start) or len(text)
@@ -651,17 +644,14 @@ class TextFile(_Buffer[str]):
 
     async def _receive(self, at_once: int | None) -> bool:
         """Of so many characters that are awaited, none is less than a byte."""
-        buffer = self.buffer
-        try:
-            enough = at_most(-1) if at_once is None else exactly(max(-1, at_once - self._unread()))
-            data = await buffer._until(enough)
-        except BlockingIOError:
-            if not (data := buffer._take(buffer._unread())):
-                raise
+        enough = at_most(-1) if at_once is None else exactly(at_once - self._unread())
+        data = await self.buffer._some(enough)
+        if data is None:
+            raise BlockingIOError
         try:
             text = self._decoder.decode(data, final=not data)
         except UnicodeDecodeError:
-            buffer._start -= len(data)  # another reader may make sense of it
+            self.buffer._start -= len(data)  # another reader may make sense of it
             raise
         # In a variable of its own a text grows in place: a long line is not copied for each piece.
         known, self._data = self._data, ""

@@ -29,7 +29,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 from ._certificates import names
 from ._deadline import NOW
@@ -56,8 +56,6 @@ __all__ = [
     "want_read",
     "want_write",
 ]
-
-T = TypeVar("T")
 
 SIZE: Final = 65536  # bytes taken from the kernel at once
 PLENTY: Final = 2**62  # more than any answer: so much is asked of a socket that is read to the end
@@ -303,7 +301,7 @@ class Records:
 
         The kernel may have left some of it: that is `unsent`.
         """
-        size, given = len(data) if type(data) is bytes else nbytes(data), 0
+        size, given = nbytes(data), 0
         self._acquire()
         try:
             if self.unsent or not self.shaken or not 0 < size <= PIECE:

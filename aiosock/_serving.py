@@ -21,7 +21,6 @@ import socket as _stdlib
 import ssl as _ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, TypedDict
 
@@ -37,6 +36,7 @@ __all__ = [
     "log_failure",
     "log_handshake",
     "logger",
+    "must_run",
     "passed_descriptors",
     "places_in",
     "remover",
@@ -77,20 +77,20 @@ class Keywords(TypedDict, total=False):
     dualstack_ipv6: bool
 
 
-@dataclass(frozen=True)
 class Terms:
     """What `serve` was asked for; what makes no sense is refused here."""
 
-    handler: Callable[[Any, Any], Any]
-    context: _ssl.SSLContext | None
-    ssl_handshake_timeout: float
-    max_connections: int | None
-    grace_period: float | None
-    backlog: int | None
-    reuse_port: bool
-    dualstack_ipv6: bool
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Any, Any], Any],
+        context: _ssl.SSLContext | None,
+        keywords: Keywords,
+    ) -> None:
+        self.handler, self.context = handler, context
+        self.ssl_handshake_timeout = keywords["ssl_handshake_timeout"]
+        self.max_connections = keywords["max_connections"]
+        self.grace_period = keywords["grace_period"]
+        self._keywords = keywords
         _vet_arguments(self.handler)
         most, grace = self.max_connections, self.grace_period
         if most is not None and (not isinstance(most, int) or most < 1):
@@ -107,9 +107,9 @@ class Terms:
         ip = family != _stdlib.AF_UNIX
         return {
             "family": family,
-            "backlog": self.backlog,
-            "reuse_port": ip and self.reuse_port,
-            "dualstack_ipv6": ip and self.dualstack_ipv6,
+            "backlog": self._keywords["backlog"],
+            "reuse_port": ip and self._keywords["reuse_port"],
+            "dualstack_ipv6": ip and self._keywords["dualstack_ipv6"],
         }
 
 

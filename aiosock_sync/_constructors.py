@@ -35,7 +35,7 @@ from aiosock._records import as_client, as_server
 
 from ._driver import limited, run, run_task, until
 from ._names import getaddrinfo
-from ._socket import Address, socket
+from ._socket import Address, _taken_over, socket
 from ._tls import SSLSocket
 
 __all__ = ["from_stdlib_socket", "makers", "remade"]
@@ -61,7 +61,7 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     if not isinstance(sock, _stdlib.socket) or hasattr(sock, "do_handshake"):
         raise TypeError(f"a plain socket.socket is needed, not {type(sock).__name__!r}")
     timeout = sock.gettimeout()
-    taken = socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    taken = _taken_over(sock.family, sock.type, sock.proto, sock.detach())
     taken.settimeout(timeout)
     return taken
 

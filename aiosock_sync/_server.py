@@ -126,16 +126,15 @@ def serve(
             f"the handler must be a blocking function, which {handler!r} is not; "
             f"aiosock.serve() takes coroutine functions"
         )
-    terms = Terms(
-        handler,
-        as_server(ssl),
-        ssl_handshake_timeout,
-        max_connections,
-        grace_period,
-        backlog,
-        reuse_port,
-        dualstack_ipv6,
-    )
+    keywords: Keywords = {
+        "ssl_handshake_timeout": ssl_handshake_timeout,
+        "max_connections": max_connections,
+        "grace_period": grace_period,
+        "backlog": backlog,
+        "reuse_port": reuse_port,
+        "dualstack_ipv6": dualstack_ipv6,
+    }
+    terms = Terms(handler, as_server(ssl), keywords)
     places = places_in(listener_or_address, socket)
     if ssl is not None and any(isinstance(place, SSLSocket) for place in places):
         raise ValueError("ssl is given, and a listener has a context of its own")

@@ -116,8 +116,9 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
             self._tls = self._talk = None
             return
         how = self.server_side, self.server_hostname
-        wrap = self._context._wrap_bio  # type: ignore[attr-defined]  # the stdlib's, as is the next
-        speech = Speech(wrap, *how, owner=self, session=self._session)  # type: ignore[attr-defined]
+        wrap = self._context._wrap_bio  # type: ignore[attr-defined]  # the stdlib's
+        session = self._session  # type: ignore[attr-defined]  # likewise
+        speech = Speech(wrap, *how, owner=self, session=session)
         self._talk, self._tls = speech.made, Conversation(self, speech)
 
     def _hidden(self) -> Conversation:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import uvloop
@@ -80,6 +81,13 @@ async def ours(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
     face: Face = request.param
     with face.closing():
         yield face
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What a test enters ends with it."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(autouse=True)

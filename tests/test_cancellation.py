@@ -708,12 +708,6 @@ async def test_a_timeout_that_ends_in_the_turn_of_the_event_loses_nothing(name: 
 # --- the caller's buffer --------------------------------------------------------------
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def unix_pair(stack: ExitStack) -> tuple[aiosock.socket, aiosock.socket]:
     one, other = aiosock.socketpair()
     return stack.enter_context(one), stack.enter_context(other)

@@ -19,7 +19,7 @@ import socket as _stdlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -47,13 +47,6 @@ from faces import LIMIT, open_descriptors
 
 import aiosock
 import aiosock_sync
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
 
 # --- threads ------------------------------------------------------------------------------
 

@@ -50,13 +50,8 @@ WOULD_BLOCK = {
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
     "aiosock._files._Buffer._some": "a file in non-blocking mode gives what there is",
-    "aiosock._files.BinaryFile.read": "likewise, and None for nothing",
-    "aiosock._files.BinaryFile.readinto1": "likewise",
-    "aiosock._files.RawFile.read": "likewise",
-    "aiosock._files.RawFile.write": "likewise, of the kernel's room",
+    "aiosock._files.RawFile.write": "it says None for no room",
     "aiosock._files.BinaryFile._make_room": "what there is room for is kept",
-    "aiosock._files.TextFile._receive": "characters wait for what they know to lack; when there is "
-    "no more yet, what came is read",
     "aiosock._records.Records._fill": "the ssl object is to hear of an empty kernel in "
     "its own word",
     "aiosock._datagrams.receive_many": "what came before it is the answer",

@@ -46,12 +46,6 @@ SHORT = 0.05
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def listener(stack: ExitStack) -> aiosock_sync.socket:
     return stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0)))
 

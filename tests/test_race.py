@@ -80,12 +80,6 @@ async def face(request: pytest.FixtureRequest) -> AsyncIterator[Face]:
         yield face
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def answering(stack: ExitStack, host: str = "127.0.0.1") -> Any:
     """The address of a listener."""
     family = _stdlib.AF_INET6 if ":" in host else _stdlib.AF_INET

@@ -43,12 +43,6 @@ from aiosock import _readiness
 from aiosock_sync import _driver
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def secure_pair(stack: ExitStack) -> tuple[Any, Any]:
     authority()  # one for both threads
     one, other = tcp_pair(stack)

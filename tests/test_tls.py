@@ -21,7 +21,7 @@ import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
@@ -59,12 +59,6 @@ HELLO = b"hello"
 
 versions = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
 sides = pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def in_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import errno
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,12 +28,6 @@ BULK = bytes(range(256)) * 4000
 def authority_first() -> None:
     """One for all threads, made before they ask."""
     authority()
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def beside(call: Callable[[], Any]) -> Callable[[], Any]:
