@@ -613,21 +613,20 @@ class TextFile(_Buffer[str]):
         """Await `size` characters, fewer only at the end; by default all up to there."""
         wanted = as_count(size)
         self._must_read()
-        return await self._some(exactly(wanted), wanted) or ""
+        return await self._until(exactly(wanted))
 
     async def readline(self, size: int = -1, /, *, limit: int | None = None) -> str:
         """Await a line, as `BinaryFile.readline`."""
         most = index(size)
         self._must_read()
-        return await self._some(self._line(self._end_of, most, limit)) or ""
+        return await self._until(self._line(self._end_of, most, limit))
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """Await lines, as `BinaryFile.readlines`."""
         least = as_count(hint)
         self._must_read()
         enough = self._line(self._end_of, limit=inf, seen=least) if least > 0 else exactly(-1)
-        text = await self._some(enough, None if least > 0 else -1) or ""
-        lines, start = list[str](), 0
+        text, lines, start = await self._until(enough), list[str](), 0
         while start < len(text):
             end = self._end_of(text, start, start) or len(text)
             lines.append(text[start:end])
@@ -643,11 +642,9 @@ class TextFile(_Buffer[str]):
         raise StopAsyncIteration
 
     async def _receive(self, at_once: int | None) -> bool:
-        """Of so many characters that are awaited, none is less than a byte."""
-        enough = at_most(-1) if at_once is None else exactly(at_once - self._unread())
-        data = await self.buffer._some(enough)
-        if data is None:
-            raise BlockingIOError
+        data = await self.buffer._some(at_most(-1))
+        if data is None:  # in non-blocking mode what there is, is the answer
+            return False
         try:
             text = self._decoder.decode(data, final=not data)
         except UnicodeDecodeError:

@@ -986,6 +986,21 @@ async def test_a_write_that_is_cancelled_in_line_cuts_no_other_in_two(pair: Pair
 
 
 @pytest.mark.parametrize("and_the_socket", [False, True])
+async def test_close_waits_for_who_writes(pair: Pair, and_the_socket: bool) -> None:
+    one, other = pair
+    file = one.makefile("wb")
+    writing = asyncio.create_task(file.write(b"A" * 1_000_000))
+    await asyncio.sleep(0)
+    if and_the_socket:
+        one.close()
+    closing = asyncio.create_task(file.close())
+    async with other.makefile("rb") as reader:
+        assert await reader.read(1_000_000) == b"A" * 1_000_000
+    assert await writing == 1_000_000
+    await closing
+
+
+@pytest.mark.parametrize("and_the_socket", [False, True])
 async def test_close_waits_for_those_who_write(pair: Pair, and_the_socket: bool) -> None:
     one, other = pair
     file = one.makefile("wb")
