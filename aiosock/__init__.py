@@ -2,6 +2,7 @@
 
 A map of the house, from the ground up.  A file imports only from files above it here.
 
+    _advice         what is said to who has made a mistake
     _constants      every constant of this Python's socket module
     _options        options and ancillary data that are awkward when raw
     _deadline       when an operation must be over; what a timeout may be

@@ -12,10 +12,11 @@ import ssl as _ssl
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex, TypeVar, overload
 
+from ._advice import AsyncOnly
 from ._deadline import as_timeout, deadline_after, time_left, timed_out
-from ._names import AddrInfo, Host, Port, getaddrinfo
+from ._names import AddressLike, AddrInfo, Host, Port, getaddrinfo
 from ._race import (
     ATTEMPT_DELAY,
     GLOBAL_DEFAULT,
@@ -36,22 +37,22 @@ if TYPE_CHECKING:
 
 __all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds", "socketpair"]
 
-T = TypeVar("T", bound=socket)
+T_co = TypeVar("T_co", bound=socket, covariant=True)
 Make = Callable[[], Coroutine[Any, Any, socket]]
 Target = tuple[Host, Port] | str | bytes
 
 
-class Opening(Coroutine[Any, Any, T]):
+class Opening(AsyncOnly, Coroutine[Any, Any, T_co]):
     """A socket on its way: ``await`` it, or enter it with ``async with`` to have it closed.
 
     A coroutine in all else: it may be made a task, or given to ``asyncio.wait_for``.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T_co]) -> None:
         self._work = work
-        self._opened: T | None = None
+        self._opened: T_co | None = None
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T_co]:
         return self._work.__await__()
 
     def send(self, value: Any, /) -> Any:
@@ -63,7 +64,7 @@ class Opening(Coroutine[Any, Any, T]):
     def close(self) -> None:
         self._work.close()
 
-    async def __aenter__(self) -> T:
+    async def __aenter__(self) -> T_co:
         self._opened = await self._work
         return self._opened
 
@@ -71,8 +72,20 @@ class Opening(Coroutine[Any, Any, T]):
         if self._opened is not None:
             self._opened.close()
 
+    if not TYPE_CHECKING:  # who knows what it has
 
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
+        def __enter__(self) -> NoReturn:
+            self.close()  # nobody will await it
+            super().__enter__()
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: "
+                f"the socket is what `await` or `async with` makes of it"
+            )
+
+
+def fromfd(fd: SupportsIndex, family: int, type: int, proto: int = 0) -> socket:
     """A socket from a duplicate of the descriptor `fd`; `fd` itself stays as it is.
 
     Except for its mode: descriptors of one connection share it, and it becomes
@@ -97,10 +110,10 @@ def _held(sock: _stdlib.socket) -> socket:
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: Address = ...,
+    source_address: AddressLike | None = ...,
     *,
     all_errors: bool = ...,
-    ssl: None = None,
+    ssl: Literal[False] | None = None,
     server_hostname: None = None,
     happy_eyeballs_delay: float | None = ...,
 ) -> Opening[socket]: ...
@@ -110,7 +123,7 @@ def create_connection(
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: Address = ...,
+    source_address: AddressLike | None = ...,
     *,
     all_errors: bool = ...,
     ssl: _ssl.SSLContext | Literal[True],
@@ -119,13 +132,26 @@ def create_connection(
 ) -> Opening[SSLSocket]: ...
 
 
+@overload
+def create_connection(
+    address: Target,
+    timeout: float | None = ...,
+    source_address: AddressLike | None = ...,
+    *,
+    all_errors: bool = ...,
+    ssl: _ssl.SSLContext | bool | None,
+    server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = ...,
+) -> Opening[socket]: ...
+
+
 def create_connection(
     address: Target,
     timeout: float | None = GLOBAL_DEFAULT,
-    source_address: Address = None,
+    source_address: AddressLike | None = None,
     *,
     all_errors: bool = False,
-    ssl: _ssl.SSLContext | Literal[True] | None = None,
+    ssl: _ssl.SSLContext | bool | None = None,
     server_hostname: str | None = None,
     happy_eyeballs_delay: float | None = ATTEMPT_DELAY,
 ) -> Opening[Any]:
@@ -214,7 +240,7 @@ async def _connected(timeout: Any, source_address: Address, info: AddrInfo) -> s
 
 @overload
 def create_server(
-    address: Address,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = ...,
@@ -226,7 +252,7 @@ def create_server(
 
 @overload
 def create_server(
-    address: Address,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = ...,
@@ -236,8 +262,20 @@ def create_server(
 ) -> Opening[SSLListener]: ...
 
 
+@overload
 def create_server(
-    address: Address,
+    address: AddressLike,
+    *,
+    family: int = ...,
+    backlog: int | None = ...,
+    reuse_port: bool = ...,
+    dualstack_ipv6: bool = ...,
+    ssl: _ssl.SSLContext | None,
+) -> Opening[socket]: ...
+
+
+def create_server(
+    address: AddressLike,
     *,
     family: int = _stdlib.AF_INET,
     backlog: int | None = None,
@@ -314,7 +352,7 @@ async def send_fds(
     buffers: Iterable[ReadableBuffer],
     fds: Iterable[int],
     flags: int = 0,
-    address: Address = None,
+    address: AddressLike | None = None,
 ) -> int:
     """Send descriptors along with `buffers` over an AF_UNIX socket; how many bytes went.
 

@@ -210,7 +210,7 @@ class BinaryFile(_Buffer[bytes]):
     `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.
     """
 
-    closed = True  # until it is open
+    closed: bool = True  # until it is open
 
     def __init__(self, sock: Source, mode: str, size: int | None, limit: int | None) -> None:
         super().__init__(b"", limit)
@@ -598,8 +598,10 @@ class TextFile(_Buffer[str]):
         limit: int | None,
     ) -> None:
         super().__init__("", limit)
-        self.buffer, self.mode = buffer, mode
-        self.encoding, self.errors = encoder.encoding, encoder.errors or "strict"
+        self.buffer: BinaryFile = buffer
+        self.mode: str = mode
+        self.encoding: str = encoder.encoding
+        self.errors: str = encoder.errors or "strict"
         self._encoder = encoder
         decoder: Any = codecs.getincrementaldecoder(self.encoding)(self.errors)
         if not newline:

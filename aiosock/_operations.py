@@ -18,6 +18,7 @@ import socket as _stdlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
+from ._advice import tell_shape
 from ._deadline import NOW
 from ._readiness import Direction, Readiness, Stateful, StillReady, bad_descriptor, vet
 
@@ -137,6 +138,9 @@ class Connecting(Stateful):
             if error.errno is None:
                 raise
             return error.errno
+        except TypeError as error:
+            tell_shape(error, self._sock.family, self._address)
+            raise
 
     def _result(self) -> int:
         error = self._sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)

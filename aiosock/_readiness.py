@@ -38,6 +38,7 @@ from math import inf
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
+from ._advice import CLOSED, explain, noted
 from ._deadline import NOW, time_left, timed_out
 from ._poller import READ, WRITE, Event, Poller, Turn, Waiter, poller_of, wake
 
@@ -319,7 +320,7 @@ class Direction:
         if self.instead is not None:
             attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
-            return _at_once(attempt, args)
+            return _at_once(self._sock, attempt, args)
         line, spent, held = self.line, self.spent, False
         try:
             if line.busy or spent[0] >= BUDGET:
@@ -355,6 +356,7 @@ class Direction:
                 line.hand_on()
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
+            explain(error, self._sock, attempt, args, held)
             raise
         if held:
             spent[0] = 0
@@ -395,6 +397,7 @@ class Direction:
                 line.renew()
                 line.hand_on()
                 if not isinstance(error, BlockingIOError):
+                    explain(error, self._sock, attempt, (), waited=True)
                     raise
             else:
                 self.spent[0] = 0
@@ -501,7 +504,7 @@ class Readiness:
             if not task.done():
                 raise timed_out()
             if task.cancelled():
-                raise bad_descriptor()
+                raise noted(bad_descriptor(), CLOSED)
             return task.result()
         finally:
             with suppress(RuntimeError):  # its loop has closed
@@ -556,12 +559,13 @@ os.register_at_fork(
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 
 
-def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
+def _at_once(sock: _stdlib.socket, attempt: Callable[..., T], args: Args) -> T:
     try:
         return attempt(*args)
     except BaseException as error:
         if isinstance(attempt, Stateful):
             attempt.stopped(error)
+        explain(error, sock, attempt, args, waited=False)
         raise
 
 

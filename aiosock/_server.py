@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Self, Unpack, overload
 
+from ._advice import AsyncOnly
 from ._constructors import create_server
 from ._records import as_server
 from ._serving import (
@@ -133,7 +134,7 @@ def serve(
     return Server(terms, places)
 
 
-class Server(Counts):
+class Server(AsyncOnly, Counts):
     """What `serve` returns: listeners, and the tasks of the connections that they accept."""
 
     def __init__(self, terms: Terms, places: list[Any]) -> None:

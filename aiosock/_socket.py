@@ -32,10 +32,11 @@ from typing import (
     overload,
 )
 
+from ._advice import tell_shape
 from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
-from ._names import needs_lookup, numeric_address
+from ._names import AddressLike, looking_up, needs_lookup, numeric_address
 from ._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -69,7 +70,7 @@ S = TypeVar("S", bound="socket")
 Awaited = Coroutine[Any, Any, T]
 BinaryMode = Literal["b", "rb", "br", "wb", "bw", "rwb", "rbw", "wrb", "wbr", "brw", "bwr"]
 TextMode = Literal["", "r", "w", "rw", "wr"]
-Address = Any  # its shape depends on the family; AF_INET: (host, port)
+Address = Any  # as it is told: its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
 MOST: Final = sys.maxsize
@@ -155,15 +156,19 @@ class socket:
         fd, address = self._sock._accept()  # type: ignore[attr-defined]  # the stdlib's
         return taken_over(socket, self._family, self._kind, self.proto, fd), address
 
-    async def bind(self, address: Address, /) -> None:
+    async def bind(self, address: AddressLike, /) -> None:
         """Bind to an address.  Awaits the lookup of a host name, and nothing else.
 
         Raises OSError, of an address in use or not of this host, and `gaierror`.  A cancelled
         call has not bound the socket.
         """
-        self._sock.bind(await self._numeric("bind", address, None))
+        try:
+            self._sock.bind(await self._numeric("bind", address, None))
+        except TypeError as error:
+            tell_shape(error, self._family, address)
+            raise
 
-    async def connect(self, address: Address, /) -> None:
+    async def connect(self, address: AddressLike, /) -> None:
         """Await a connection to `address`; a host name is looked up off the loop.
 
         The first address of a name is taken, as in the stdlib.  The timeout bounds the
@@ -174,7 +179,7 @@ class socket:
         if error:
             raise OSError(error, os.strerror(error))
 
-    async def connect_ex(self, address: Address, /) -> int:
+    async def connect_ex(self, address: AddressLike, /) -> int:
         """Await as `connect` does, but return the errno of connect(2): 0, or EAGAIN when late.
 
         Errors of other kinds (an unknown host, a port out of range) are still raised.
@@ -196,7 +201,8 @@ class socket:
         if not needs_lookup(self._family, address):
             return address
         lookup = numeric_address(self._sock, call, address, *data)
-        return await self._readiness.errand(lookup, deadline)
+        with looking_up(address[0]):
+            return await self._readiness.errand(lookup, deadline)
 
     # --- waiting: receiving ---------------------------------------------------------
 
@@ -341,10 +347,10 @@ class socket:
         await sending.complete(self._deadline_with(flags), 0, whole)
 
     @overload
-    def sendto(self, data: ReadableBuffer, address: Address, /) -> Awaited[int]: ...
+    def sendto(self, data: ReadableBuffer, address: AddressLike, /) -> Awaited[int]: ...
 
     @overload
-    def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> Awaited[int]: ...
+    def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> Awaited[int]: ...
 
     def sendto(self, *args: Any) -> Awaited[int]:
         """``sendto(data[, flags], address)``: await room, and send to an address.
@@ -377,7 +383,7 @@ class socket:
         buffers: Iterable[ReadableBuffer],
         ancdata: Iterable[Any] = (),
         flags: int = 0,
-        address: Address = None,
+        address: AddressLike | None = None,
         /,
     ) -> int:
         """Await room, and send buffers and ancillary data as one message.
@@ -394,7 +400,9 @@ class socket:
         return await self._sending.complete(deadline, 0, self._sock.sendmsg, *args)
 
     async def send_many(
-        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+        self,
+        messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, AddressLike | None]],
+        flags: int = 0,
     ) -> int:
         """Await until all `messages` are sent, each as a datagram; how many that were.
 

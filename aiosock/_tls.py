@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from operator import index
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from ._deadline import NOW
 from ._operations import Leftover
@@ -42,7 +42,7 @@ from ._records import (
     want_read,
     want_write,
 )
-from ._socket import Address, socket
+from ._socket import Address, Awaited, socket
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -253,7 +253,13 @@ class SSLSocket(socket):
                 return 0
             raise
 
-    async def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+    @overload
+    async def read(self, len: int = 1024, buffer: None = None) -> bytes: ...
+
+    @overload
+    async def read(self, len: int, buffer: WriteableBuffer) -> int: ...
+
+    async def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes | int:
         """As `recv`, or with a buffer as `recv_into`: bytes, or how many."""
         if self._tls is None:
             raise ValueError("Read on closed or unwrapped SSL socket.")
@@ -412,7 +418,16 @@ class SSLSocket(socket):
         """Whether an earlier session was taken up."""
         return None if self._talk is None else self._talk.session_reused
 
-    def getpeercert(self, binary_form: bool = False) -> Any:
+    @overload
+    def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
+
+    @overload
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
+
+    @overload
+    def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
+
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """The peer's certificate: a dict, ``{}`` unless it was verified; or its DER form."""
         return self._with_talk().getpeercert(binary_form)
 
@@ -533,13 +548,13 @@ class SSLObject(Legacy):
         await self._tls.hear(self._sock._deadline(), self._tls.records.shake_hands)
 
 
-async def ssl(
+def ssl(
     sock: socket,
     keyfile: str | None = None,
     certfile: str | None = None,
     *,
     server_hostname: str | None = None,
-) -> SSLObject:
+) -> Awaited[SSLObject]:
     """Await a TLS handshake over a connected socket, and verify nothing: the manual's old call.
 
     Whoever sits between here and the server can read and change everything; that is what
@@ -547,10 +562,16 @@ async def ssl(
     files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
     to a server of many names.  The socket's timeout is for the handshake and each call.
     """
-    context = legacy_context(sock, keyfile, certfile, server_hostname)
-    made = SSLObject(sock, context, server_hostname)
+    context = legacy_context(sock, keyfile, certfile, server_hostname)  # warns of the caller's line
+    return _shaken(SSLObject(sock, context, server_hostname))
+
+
+async def _shaken(made: SSLObject) -> SSLObject:
     await made._shake()
     return made
+
+
+_shaken.__qualname__ = "ssl"  # which Python says was never awaited
 
 
 def moved(sock: socket) -> _stdlib.socket:

@@ -394,6 +394,12 @@ def call(
     Also from inside a running event loop, which is blocked for that time.  Within
     `fail_after`, TimeoutError when the time is over: the function is cancelled then.
     """
+    if asyncio.iscoroutine(async_function):
+        async_function.close()  # nobody will await it
+        raise TypeError(
+            "call() takes an async function and its arguments, not the coroutine that it returns: "
+            "call(f, x) in place of call(f(x))"
+        )
     coro = async_function(*args, **kwargs)
     if not asyncio.iscoroutine(coro):
         raise TypeError(f"an async function is needed: {async_function!r} returned {coro!r}")
@@ -412,7 +418,9 @@ def fail_after(seconds: float) -> Iterator[None]:
     is as good as that, is no limit.
     """
     if not isinstance(seconds, int | float):
-        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
+        raise TypeError(
+            f"seconds must be a number (math.inf for no limit), not {type(seconds).__name__!r}"
+        )
     if not seconds >= 0:
         raise ValueError(f"seconds must not be negative or NaN: {seconds!r}")
     with until(monotonic() + seconds if seconds < FOR_EVER else None):

@@ -27,11 +27,12 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
+from aiosock._advice import explain, tell_shape, tell_timeout
 from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from aiosock._deadline import NOW, deadline_after, timed_out
-from aiosock._names import needs_lookup, numeric_address
+from aiosock._names import AddressLike, looking_up, needs_lookup, numeric_address
 from aiosock._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -189,7 +190,11 @@ class socket(_stdlib.socket):
 
     def settimeout(self, value: float | None, /) -> None:
         """Set the timeout: None to wait for ever, 0 never to wait, else seconds."""
-        self._set(super().settimeout, value)
+        try:
+            self._set(super().settimeout, value)
+        except TypeError as error:
+            tell_timeout(error, value)
+            raise
 
     def setblocking(self, flag: bool, /) -> None:
         """Set blocking mode, as settimeout(None) does, or non-blocking, as settimeout(0)."""
@@ -232,6 +237,9 @@ class socket(_stdlib.socket):
             except BlockingIOError:
                 if not self._may_wait(flags):
                     raise
+            except TypeError as error:
+                explain(error, self._raw, attempt, args, waited=False)
+                raise
             line = direction.line
             if asked and line.turn.thread == threading.get_ident():
                 line.drained = line.watched
@@ -284,17 +292,21 @@ class socket(_stdlib.socket):
         fd, address = self._complete(self._reading, 0, 0, moment.accept)
         return _taken_over(self.family, self.type, self.proto, fd), address
 
-    def bind(self, address: Address, /) -> None:
+    def bind(self, address: AddressLike, /) -> None:
         """Bind to an address; a host name is looked up by the resolver of `set_resolver`."""
-        super().bind(self._numeric("bind", address, limited(None)))
+        try:
+            super().bind(self._numeric("bind", address, limited(None)))
+        except TypeError as error:
+            tell_shape(error, self.family, address)
+            raise
 
-    def connect(self, address: Address, /) -> None:
+    def connect(self, address: AddressLike, /) -> None:
         """Connect to an address; the timeout bounds lookup and connection together."""
         error = self._connect("connect", address, self._deadline())
         if error:
             raise OSError(error, os.strerror(error))
 
-    def connect_ex(self, address: Address, /) -> int:
+    def connect_ex(self, address: AddressLike, /) -> int:
         """Connect, and return the errno of connect(2): 0, or EAGAIN when late."""
         self._be_in_time()
         own = deadline_after(self.gettimeout())
@@ -320,7 +332,8 @@ class socket(_stdlib.socket):
             return address
         lookup = numeric_address(self._raw, call, address, *data)
         # A socket that never waits waits for the lookup, and `fail_after` bounds that too.
-        return run_task(self._readiness.errand(lookup, deadline or limited(None)))
+        with looking_up(address[0]):
+            return run_task(self._readiness.errand(lookup, deadline or limited(None)))
 
     # --- waiting: receiving ---------------------------------------------------------
 
@@ -430,6 +443,12 @@ class socket(_stdlib.socket):
         quiet = self._quiet(flags) if flags else self._quietly
         self._send_whole(flags, True, self._raw.send, data, quiet)
 
+    @overload
+    def sendto(self, data: ReadableBuffer, address: AddressLike, /) -> int: ...
+
+    @overload
+    def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> int: ...
+
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
         if not 2 <= len(args) <= 3:
@@ -454,7 +473,7 @@ class socket(_stdlib.socket):
         buffers: Iterable[ReadableBuffer],
         ancdata: Iterable[Any] = (),
         flags: int = 0,
-        address: Address = None,
+        address: AddressLike | None = None,
         /,
     ) -> int:
         """Wait for room, and send buffers and ancillary data as one message."""
@@ -466,7 +485,9 @@ class socket(_stdlib.socket):
         return self._complete(self._sending, 0, flags, self._raw.sendmsg, *args)
 
     def send_many(
-        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+        self,
+        messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, AddressLike | None]],
+        flags: int = 0,
     ) -> int:
         """Wait until all `messages` are sent, each as a datagram; how many that were.
 

@@ -17,6 +17,7 @@ import aiosock_sync
 
 # From the ground up; on one floor nobody imports his neighbour.
 FLOORS = [
+    {"aiosock._advice"},
     {
         "aiosock._constants",
         "aiosock._options",

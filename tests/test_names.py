@@ -652,7 +652,7 @@ async def test_a_name_without_an_address_has_failed(ours: Face) -> None:
     with using(Book(name="")), ours.socket() as sock:
         assert await ours.getaddrinfo("name.test", 80) == []
         for work in (sock.connect(("name.test", 9)), sock.bind(("name.test", 0))):
-            with pytest.raises(OSError, match="^getaddrinfo returns an empty list$"):
+            with pytest.raises(OSError, match="(?m)^getaddrinfo returns an empty list$"):
                 await work
 
 

@@ -443,8 +443,8 @@ async def test_a_family_that_is_not_found_does_not_end_the_other(
         ):
             await connected(face, (NAME, 1))
         family = {"v6": "IPv6", "v4": "IPv4"}[other]
-        remarks = [f"{family} addresses are not known: {error}"] if error is AGAIN else []
-        assert caught.value.__notes__[1:] == remarks
+        remark = f"{family} addresses of {NAME!r} are not known: {error}"
+        assert caught.value.__notes__[1:] == ([remark] if error is AGAIN else [])
 
 
 async def test_a_name_that_nobody_knows(face: Face) -> None:
@@ -478,8 +478,8 @@ async def test_the_timeout_is_for_the_lookup_too(face: Face, stack: ExitStack) -
         await connected(face, (NAME, 1), 0.05, all_errors=True)
     assert str(caught.value) == "timed out"
     assert caught.value.__notes__ == [
-        "IPv6 addresses are not known: timed out",
-        "IPv4 addresses are not known: timed out",
+        f"IPv6 addresses of {NAME!r} are not known: timed out",
+        f"IPv4 addresses of {NAME!r} are not known: timed out",
     ]
     start = time.monotonic()
     with using(Book((), (deaf,), 0.2, 0.2)), pytest.raises(TimeoutError) as caught:
