@@ -25,6 +25,8 @@ from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
+from ._advice import AsyncOnly
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -106,7 +108,7 @@ class _Turns:
             self._lock = None
 
 
-class _Buffer(Generic[T]):
+class _Buffer(AsyncOnly, Generic[T]):
     """Data received and not read yet, of which each call takes its answer at once."""
 
     def __init__(self, nothing: T, limit: int | None) -> None:
