@@ -14,6 +14,7 @@ import pytest
 
 import aiosock
 import aiosock_sync
+import pytest_aiosock
 
 # From the ground up; on one floor nobody imports his neighbour.
 FLOORS = [
@@ -180,6 +181,15 @@ def test_nothing_is_imported_inside_a_function() -> None:
         or (isinstance(inner, ast.Call) and ast.unparse(inner.func) in IMPORTERS)
     }
     assert places == set(HIDDEN_IMPORTS)
+
+
+def test_the_plugin_for_pytest_loads_nothing_of_ours_before_a_fixture_does() -> None:
+    tree = ast.parse(Path(pytest_aiosock.__file__).read_text())
+    before = {node for node in tree.body if not isinstance(node, Function | ast.ClassDef)}
+    told = [name for node in before for name in imported("", ast.Module([node], []))]
+    ours = [name for name in told if "aiosock" in name]
+    assert "pytest" in told
+    assert ours == []
 
 
 def test_would_block_is_handled_only_where_there_is_a_reason() -> None:
