@@ -44,6 +44,7 @@ LIMIT: Final = 10.0  # seconds for a server to begin
 GRACE: Final = 1.0  # seconds for handlers to end with their test, unless it says otherwise
 LOOKS: Final = 50  # in which what is on its way out may go
 LEAK_CHECK: Final = "aiosock_leak_check"
+PASSED: Final = pytest.StashKey[bool]()
 
 
 class Serve(Protocol):
@@ -270,13 +271,18 @@ def _is_checked(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def _aiosock_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begun before the test's other fixtures, and ended after them."""
+    """Begun before the test's other fixtures, and ended after them.
+
+    Of a test that has failed nothing is asked: its traceback keeps what its frames know.
+    """
     if not _is_checked(request.node):
         yield
         return
     _open_what_stays()
     before = _descriptors()
     yield
+    if not request.node.stash.get(PASSED, False):
+        return
     if _descriptors() - before:
         gc.collect()
     for _ in range(LOOKS):
@@ -297,6 +303,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if before is not None and (left := [task for task in _tasks() if task not in before]):
         lines = "\n  ".join(map(repr, left))
         pytest.fail(f"the test leaves tasks behind:\n  {lines}", pytrace=False)
+    item.stash[PASSED] = True
 
 
 def _descriptors() -> set[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """The plugin for pytest: its fixtures under each way to run async tests, and the leak check.
 
-Inner runs of pytest are made in this process, which is quick; those that leak, or must not have
-loaded anything, in one of their own.
+Inner runs of pytest are made in this process, which is quick; those that leave things behind, or
+must not have loaded anything, in one of their own.
 """
 
 import re
@@ -74,6 +74,10 @@ def test_a_socket(aiosock_server):
 async def test_a_task():
     kept.append(asyncio.create_task(asyncio.sleep(60)))
 
+def test_that_fails_anyhow():
+    sock = aiosock.socket()
+    raise ZeroDivisionError
+
 @pytest.mark.aiosock_leak_check(False)
 def test_what_is_let_go():
     kept.append(aiosock.socket())
@@ -139,7 +143,7 @@ def test_what_a_test_leaves_fails_it_where_that_is_asked_for(pytester: pytest.Py
     pytester.makepyfile(LEAKS)
     options = ["-o", "asyncio_mode=auto", "-W", "ignore::ResourceWarning"]
     told = run(pytester, *options, "-o", "aiosock_leak_check=true", alone=True)
-    told.assert_outcomes(passed=7, failed=1, errors=2)
+    told.assert_outcomes(passed=7, failed=2, errors=2)
     told.stdout.fnmatch_lines_random(
         [
             "*ERROR at teardown of test_a_descriptor*",
@@ -156,7 +160,7 @@ def test_what_a_test_leaves_fails_it_where_that_is_asked_for(pytester: pytest.Py
 def test_a_test_that_does_not_ask_may_leave_what_it_likes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(LEAKS)
     told = run(pytester, "-o", "asyncio_mode=auto", "-W", "ignore::ResourceWarning", alone=True)
-    told.assert_outcomes(passed=8)
+    told.assert_outcomes(passed=8, failed=1)
 
 
 def test_an_error_in_a_handler_fails_the_test(pytester: pytest.Pytester) -> None:
@@ -192,7 +196,7 @@ def test_an_error_in_a_handler_fails_the_test(pytester: pytest.Pytester) -> None
             aiosock_server(print)
         """
     )
-    told = run(pytester)
+    told = run(pytester, alone=True)  # as an error that is kept keeps what it knows
     told.assert_outcomes(passed=3, failed=1, errors=1)
     told.stdout.fnmatch_lines_random(
         [
