@@ -210,7 +210,7 @@ class BinaryFile(_Buffer[bytes]):
     `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.
     """
 
-    closed = True  # until it is open
+    closed = True  #: Whether the file is closed.
 
     def __init__(self, sock: Source, mode: str, size: int | None, limit: int | None) -> None:
         super().__init__(b"", limit)

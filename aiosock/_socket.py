@@ -167,8 +167,9 @@ class socket:
         """Await a connection to `address`; a host name is looked up off the loop.
 
         The first address of a name is taken, as in the stdlib.  The timeout bounds the
-        lookup and the connection together.  After a cancelled or late call the socket is
-        half connected: close it.
+        lookup and the connection together (in the stdlib the connection alone).  Raises
+        OSError (ConnectionRefusedError and the like), `gaierror` and TimeoutError.  After a
+        cancelled or late call the socket is half connected: close it.
         """
         error = await self._connect("connect", address)
         if error:
@@ -205,7 +206,8 @@ class socket:
 
         A cancelled or late call has taken nothing.  MSG_WAITALL in blocking mode waits for
         all of it; what a cancelled one had gathered comes first in this object's next call
-        (other descriptors of the connection do not see it any more).
+        (other descriptors of the connection do not see it any more).  Unlike the stdlib's,
+        MSG_TRUNC never gives more than `bufsize` bytes.
         """
         if flags or type(bufsize) is not int or not 0 < bufsize <= MOST:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
@@ -271,8 +273,8 @@ class socket:
         """Await a datagram, and take it with those behind it that have come: at most `max`.
 
         A list of what `recvfrom` gives for each: (data, address).  A datagram longer than
-        `bufsize` is cut.  In the spirit of recvmmsg(2): one wait for many, never more than
-        1024, and an error behind the first is raised by the next receive.  On a
+        `bufsize` (65536) is cut.  In the spirit of recvmmsg(2): one wait for many, never
+        more than 1024, and an error behind the first is raised by the next receive.  On a
         SOCK_SEQPACKET connection an empty message, which may be the end, is the last of a
         list.  MSG_PEEK shows the first alone.
 
@@ -319,7 +321,7 @@ class socket:
         """Await until all of `data` is sent; the timeout is for all of it together.
 
         Whatever is raised instead, a cancellation too, tells in ``bytes_sent`` how many
-        bytes are on their way; none follows after that.
+        bytes are on their way, which the stdlib does not tell; none follows after that.
         """
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
@@ -633,7 +635,11 @@ class socket:
     # --- modes ----------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits."""
+        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits.
+
+        ValueError for a negative one, as in the stdlib.  A call that waits keeps the one that it
+        began with.
+        """
         self._set(as_timeout(value))
 
     def setblocking(self, flag: bool, /) -> None:
@@ -665,7 +671,10 @@ class socket:
     # --- at once: what never waits --------------------------------------------------
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Let the socket accept connections, `backlog` of which may queue."""
+        """Let the socket accept connections, `backlog` of which may queue.
+
+        By default 128, or SOMAXCONN where that is less.
+        """
         self._sock.listen(backlog)
 
     def dup(self) -> Self:

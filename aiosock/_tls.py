@@ -123,6 +123,8 @@ class SSLSocket(socket):
     encrypted: that goes out before anything else, with the next call.
 
     `close` says to the peer that nothing follows, if the kernel takes it, and never waits.
+
+    `server_side`, `server_hostname` and `suppress_ragged_eofs` are what `start_tls` was given.
     """
 
     __slots__ = (
@@ -501,7 +503,10 @@ class SSLObject(Legacy):
         self._tls = Conversation(sock._sock, sock._readiness, speech)
 
     async def write(self, s: ReadableBuffer, /) -> int:
-        """Await until all of the bytes are encrypted and sent; how many that was."""
+        """Await until all of the bytes are encrypted and sent; how many that was.
+
+        Whatever is raised instead tells in ``bytes_sent`` how many were encrypted.
+        """
         self._must_be_open()
         return await self._tls.say(self._sock._deadline(), Giving(self._tls.records, s))
 

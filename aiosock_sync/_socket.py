@@ -148,6 +148,9 @@ class socket(_stdlib.socket):
     All that the stdlib's has, with its modes, errors and texts, and beyond it: a call that
     another thread's `close` ends raises OSError(EBADF), `fail_after` bounds calls together,
     and whatever a `sendall` raises tells in ``bytes_sent`` how far it got.
+
+    A receive or an accept that is late, or that Ctrl-C ends, has taken nothing.  After a
+    `connect` of that kind the socket is half connected: close it.
     """
 
     __slots__ = (
