@@ -10,8 +10,7 @@ project = "aiosock"
 version = release = version_of("awaitable-sockets")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
-nitpicky = False  # a name in a docstring is a link where there is something to link to
-default_role = "py:obj"
+default_role = "py:obj"  # a name in a docstring is a link, where there is something to link to
 
 html_theme = "furo"
 html_title = "aiosock"
@@ -19,7 +18,6 @@ html_show_copyright = False
 
 myst_heading_anchors = 3
 
-autodoc_default_options = {"member-order": "bysource"}
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
