@@ -204,7 +204,10 @@ class SSLSocket(socket):
         return self
 
     async def verify_client_post_handshake(self) -> None:
-        """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
+        """Await that a TLS 1.3 client is asked for its certificate.
+
+        It comes with what is received next.
+        """
         tls, talk = self._hidden(), self._with_talk()
         talk.verify_client_post_handshake()
         await tls.say(self._deadline(), Giving(tls.records, b"", asks=True))
@@ -264,7 +267,7 @@ class SSLSocket(socket):
         return await self.recv(len)
 
     async def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
-        """Encrypt and send data; how many bytes of it: in blocking mode all."""
+        """Await that data is encrypted and sent; how many bytes of it: in blocking mode all."""
         if self._tls is None:
             return await super().send(data, flags)
         if flags:
