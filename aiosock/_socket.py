@@ -348,17 +348,27 @@ class socket:
     @overload
     def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> Awaited[int]: ...
 
-    def sendto(self, *args: Any) -> Awaited[int]:
+    async def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: await room, and send to an address.
 
         A host name is looked up off the loop.  Otherwise as `send`.
         """
         if not 2 <= len(args) <= 3:
             self._sock.sendto(*args)  # refuses in the stdlib's words
-        flags = args[1] if len(args) == 3 else 0
-        if needs_lookup(self._family, args[-1]):
-            return self._send_to_name(flags, self._deadline(), *args)
-        return self._send_to(flags, self._deadline_with(flags), args[0], args[-1])
+        data, address, flags = args[0], args[-1], args[1] if len(args) == 3 else 0
+        if needs_lookup(self._family, address):
+            return await self._send_to_name(flags, self._deadline(), *args)
+        sending = self._sending
+        if not (flags or self._stream or sending.line.busy) and sending.spent[0] < BUDGET:
+            # A datagram has room, nearly always: as in `sendall`.
+            try:
+                sent = self._sock.sendto(data, self._nosignal, address)
+            except BlockingIOError:
+                pass
+            else:
+                sending.spent[0] += 1
+                return sent
+        return await self._send_to(flags, self._deadline_with(flags), data, address)
 
     def _send_to(self, flags: Any, deadline: float | None, *args: Any) -> Awaited[int]:
         data, address = args
