@@ -6,7 +6,6 @@ it.  So a thread waits, in poll(2), for the descriptor and for a bell, by which 
 """
 
 import asyncio
-import errno
 import os
 import select
 import stat
@@ -91,9 +90,7 @@ class Input(_Pipe):
         try:
             data = os.read(self._fd, self._size)
         except OSError as error:
-            if error.errno != errno.EIO:  # the terminal has gone
-                raise Refusal(f"standard input cannot be read: {error.strerror}") from error
-            data = b""
+            raise Refusal(f"standard input cannot be read: {error.strerror}") from error
         self.ended = not data
         return data
 
