@@ -168,13 +168,13 @@ class OneFamily:
 
 def allow_family(family: int, host: str, system: Resolver | None = None) -> None:
     """Look up that family alone, 0 being all; an address of another is refused."""
-    system = system or _StdlibResolver()
-    aiosock.set_resolver(OneFamily(family, system) if family else system)
     for other in FAMILIES:
         if family and other != family and _is_numeric(other, host):
             raise Misuse(
                 f"{host} is an {FAMILIES[other]} address, and {FAMILIES[family]} is asked for"
             )
+    system = system or _StdlibResolver()
+    aiosock.set_resolver(OneFamily(family, system) if family else system)
 
 
 def _is_numeric(family: int, host: str) -> bool:

@@ -161,7 +161,7 @@ def draw(place: Endpoint, timeline: Timeline, outcome: str) -> None:
     whole = monotonic() - timeline.begun
     width = max([len(step.name) for step in timeline.steps], default=0)
     room = shutil.get_terminal_size().columns - width - 50
-    for step in sorted(timeline.steps, key=lambda step: step.begun):
+    for step in timeline.steps:
         bar = drawn(step, whole, min(max(room, NARROWEST), WIDEST))
         times = f"{1000 * step.begun:8.1f} {1000 * (step.ended - step.begun):+8.1f} ms"
         show(f"{step.name:{width}} {times}  {bar}  {step.said}")
