@@ -159,7 +159,7 @@ def create_connection(
 
     ``await`` it, or ``async with`` it.  Awaits lookup and connection.  A host's IPv6 and IPv4
     addresses are asked for apart, and raced as RFC 8305 says: the next attempt begins when
-    one has failed, or after `happy_eyeballs_delay` seconds.  `timeout` seconds, the default
+    one has failed, or after `happy_eyeballs_delay` seconds (0.25).  `timeout` seconds, the default
     timeout where it is not given, bound the whole, and become the socket's own.  With a delay
     of None, or in non-blocking mode, it is as in the stdlib: one address after the other in
     the resolver's order, each of them with the timeout, and no limit for the lookup.

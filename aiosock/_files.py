@@ -209,7 +209,8 @@ class BinaryFile(_Buffer[bytes]):
     In non-blocking mode a call gives what there is, as the stdlib's does.  One thread at a
     time may use a file; of several tasks each has its turn.
 
-    `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.
+    `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.  `mode` and
+    `closed` are there too.
     """
 
     closed: bool = True  # until it is open

@@ -68,9 +68,13 @@ class Resolver(Protocol):
 
     async def getaddrinfo(
         self, host: Host, port: Port, family: int, type: int, proto: int, flags: int, /
-    ) -> list[AddrInfo]: ...
+    ) -> list[AddrInfo]:
+        """Await the addresses, in the form and with the errors of `socket.getaddrinfo`."""
+        ...
 
-    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]: ...
+    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]:
+        """Await the names, in the form and with the errors of `socket.getnameinfo`."""
+        ...
 
 
 # --- threads ------------------------------------------------------------------------

@@ -176,7 +176,10 @@ class Server(AsyncOnly, Counts):
                 acceptor.result()
 
     async def wait_closed(self) -> None:
-        """Await that accepting has ended, and then every handler."""
+        """Await that accepting has ended, and then every handler.
+
+        A cancellation ends this call, and neither the server nor a handler.
+        """
         while any(not acceptor.done() for acceptor in self._acceptors) or self._handling:
             await self._wait(None)
 

@@ -172,8 +172,9 @@ class socket:
         """Await a connection to `address`; a host name is looked up off the loop.
 
         The first address of a name is taken, as in the stdlib.  The timeout bounds the
-        lookup and the connection together.  After a cancelled or late call the socket is
-        half connected: close it.
+        lookup and the connection together (in the stdlib the connection alone).  Raises
+        OSError (ConnectionRefusedError and the like), `gaierror` and TimeoutError.  After a
+        cancelled or late call the socket is half connected: close it.
         """
         error = await self._connect("connect", address)
         if error:
@@ -211,7 +212,8 @@ class socket:
 
         A cancelled or late call has taken nothing.  MSG_WAITALL in blocking mode waits for
         all of it; what a cancelled one had gathered comes first in this object's next call
-        (other descriptors of the connection do not see it any more).
+        (other descriptors of the connection do not see it any more).  Unlike the stdlib's,
+        MSG_TRUNC never gives more than `bufsize` bytes.
         """
         if flags or type(bufsize) is not int or not 0 < bufsize <= MOST:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
@@ -277,8 +279,8 @@ class socket:
         """Await a datagram, and take it with those behind it that have come: at most `max`.
 
         A list of what `recvfrom` gives for each: (data, address).  A datagram longer than
-        `bufsize` is cut.  In the spirit of recvmmsg(2): one wait for many, never more than
-        1024, and an error behind the first is raised by the next receive.  On a
+        `bufsize` (65536) is cut.  In the spirit of recvmmsg(2): one wait for many, never
+        more than 1024, and an error behind the first is raised by the next receive.  On a
         SOCK_SEQPACKET connection an empty message, which may be the end, is the last of a
         list.  MSG_PEEK shows the first alone.
 
@@ -325,7 +327,7 @@ class socket:
         """Await until all of `data` is sent; the timeout is for all of it together.
 
         Whatever is raised instead, a cancellation too, tells in ``bytes_sent`` how many
-        bytes are on their way; none follows after that.
+        bytes are on their way, which the stdlib does not tell; none follows after that.
         """
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
@@ -352,17 +354,30 @@ class socket:
     @overload
     def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> Awaited[int]: ...
 
-    def sendto(self, *args: Any) -> Awaited[int]:
+    async def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: await room, and send to an address.
 
         A host name is looked up off the loop.  Otherwise as `send`.
         """
         if not 2 <= len(args) <= 3:
             self._sock.sendto(*args)  # refuses in the stdlib's words
-        flags = args[1] if len(args) == 3 else 0
-        if needs_lookup(self._family, args[-1]):
-            return self._send_to_name(flags, self._deadline(), *args)
-        return self._send_to(flags, self._deadline_with(flags), args[0], args[-1])
+        data, address, flags = args[0], args[-1], args[1] if len(args) == 3 else 0
+        if needs_lookup(self._family, address):
+            return await self._send_to_name(flags, self._deadline(), *args)
+        sending = self._sending
+        if not (flags or self._stream or sending.line.busy) and sending.spent[0] < BUDGET:
+            # A datagram has room, nearly always: as in `sendall`.
+            try:
+                sent = self._sock.sendto(data, self._nosignal, address)
+            except BlockingIOError:
+                pass
+            except TypeError as error:
+                tell_shape(error, self._family, address)
+                raise
+            else:
+                sending.spent[0] += 1
+                return sent
+        return await self._send_to(flags, self._deadline_with(flags), data, address)
 
     def _send_to(self, flags: Any, deadline: float | None, *args: Any) -> Awaited[int]:
         data, address = args
@@ -641,7 +656,11 @@ class socket:
     # --- modes ----------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits."""
+        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits.
+
+        ValueError for a negative one, as in the stdlib.  A call that waits keeps the one that it
+        began with.
+        """
         self._set(as_timeout(value))
 
     def setblocking(self, flag: bool, /) -> None:
@@ -673,7 +692,10 @@ class socket:
     # --- at once: what never waits --------------------------------------------------
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Let the socket accept connections, `backlog` of which may queue."""
+        """Let the socket accept connections, `backlog` of which may queue.
+
+        By default 128, or SOMAXCONN where that is less.
+        """
         self._sock.listen(backlog)
 
     def dup(self) -> Self:

@@ -123,6 +123,8 @@ class SSLSocket(socket):
     encrypted: that goes out before anything else, with the next call.
 
     `close` says to the peer that nothing follows, if the kernel takes it, and never waits.
+
+    `server_side`, `server_hostname` and `suppress_ragged_eofs` are what `start_tls` was given.
     """
 
     __slots__ = (
@@ -202,7 +204,10 @@ class SSLSocket(socket):
         return self
 
     async def verify_client_post_handshake(self) -> None:
-        """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
+        """Await that a TLS 1.3 client is asked for its certificate.
+
+        It comes with what is received next.
+        """
         tls, talk = self._hidden(), self._with_talk()
         talk.verify_client_post_handshake()
         await tls.say(self._deadline(), Giving(tls.records, b"", asks=True))
@@ -268,7 +273,7 @@ class SSLSocket(socket):
         return await self.recv(len)
 
     async def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
-        """Encrypt and send data; how many bytes of it: in blocking mode all."""
+        """Await that data is encrypted and sent; how many bytes of it: in blocking mode all."""
         if self._tls is None:
             return await super().send(data, flags)
         if flags:
@@ -516,7 +521,10 @@ class SSLObject(Legacy):
         self._tls = Conversation(sock._sock, sock._readiness, speech)
 
     async def write(self, s: ReadableBuffer, /) -> int:
-        """Await until all of the bytes are encrypted and sent; how many that was."""
+        """Await until all of the bytes are encrypted and sent; how many that was.
+
+        Whatever is raised instead tells in ``bytes_sent`` how many were encrypted.
+        """
         self._must_be_open()
         return await self._tls.say(self._sock._deadline(), Giving(self._tls.records, s))
 

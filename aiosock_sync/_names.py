@@ -37,7 +37,10 @@ def _looked_up(name: Any, lookup: Coroutine[Any, Any, T]) -> T:
 def getaddrinfo(
     host: Host, port: Port, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[AddrInfo]:
-    """The addresses of `host` and `port`; an empty one means None, as the old manual says."""
+    """The addresses of `host` and `port`; raises `gaierror`.
+
+    An empty one means None, as the old manual says; today's `socket` refuses an empty host.
+    """
     found = numeric_addresses(host, port, family, type, proto, flags)
     if found is not None:
         return found
@@ -45,7 +48,7 @@ def getaddrinfo(
 
 
 def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
-    """The host and service names of a socket address."""
+    """The host and service names of a socket address; raises `gaierror`."""
     try:
         if type(sockaddr) is not tuple:
             return _stdlib.getnameinfo(sockaddr, flags)  # refuses
@@ -55,17 +58,17 @@ def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
 
 
 def gethostbyname(hostname: str, /) -> str:
-    """The IPv4 address of a host name."""
+    """The IPv4 address of a host name; raises `gaierror`."""
     return _looked_up(hostname, _names.gethostbyname(hostname))
 
 
 def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
-    """(name, aliases, IPv4 addresses) of a host name."""
+    """(name, aliases, IPv4 addresses) of a host name; raises `gaierror`."""
     return _looked_up(hostname, _names.gethostbyname_ex(hostname))
 
 
 def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
-    """(name, aliases, addresses) of an address."""
+    """(name, aliases, addresses) of an address; raises `herror` and `gaierror`."""
     return _looked_up(ip_address, _names.gethostbyaddr(ip_address))
 
 
@@ -75,15 +78,15 @@ def getfqdn(name: str = "") -> str:
 
 
 def getprotobyname(protocolname: str, /) -> int:
-    """The number of a protocol."""
+    """The number of a protocol; OSError for an unknown one."""
     return _looked_up(protocolname, _names.getprotobyname(protocolname))
 
 
 def getservbyname(servicename: str, /, *protocolname: str) -> int:
-    """The port of a service."""
+    """The port of a service; OSError for an unknown one."""
     return _looked_up(servicename, _names.getservbyname(servicename, *protocolname))
 
 
 def getservbyport(port: int, /, *protocolname: str) -> str:
-    """The service of a port."""
+    """The service of a port; OSError for an unknown one."""
     return _looked_up(port, _names.getservbyport(port, *protocolname))

@@ -149,6 +149,9 @@ class socket(_stdlib.socket):
     All that the stdlib's has, with its modes, errors and texts, and beyond it: a call that
     another thread's `close` ends raises OSError(EBADF), `fail_after` bounds calls together,
     and whatever a `sendall` raises tells in ``bytes_sent`` how far it got.
+
+    A receive or an accept that is late, or that Ctrl-C ends, has taken nothing.  After a
+    `connect` of that kind the socket is half connected: close it.
     """
 
     __slots__ = (
@@ -439,7 +442,10 @@ class socket(_stdlib.socket):
         return self._complete(self._sending, 0, flags, self._raw.send, data, quiet)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
-        """Send all of the data; the timeout is for all of it together."""
+        """Send all of the data; the timeout is for all of it together.
+
+        Whatever is raised instead tells in ``bytes_sent`` how many bytes are on their way.
+        """
         quiet = self._quiet(flags) if flags else self._quietly
         self._send_whole(flags, True, self._raw.send, data, quiet)
 
@@ -532,7 +538,11 @@ class socket(_stdlib.socket):
             return self._complete(self._sending, 0, flags, attempt)
 
     def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
-        """Send a file, or `count` bytes of it from `offset`; how many that was."""
+        """Send a file, or `count` bytes of it from `offset`; how many that was.
+
+        The file is read and sent, not handed to sendfile(2).  Whatever is raised tells in
+        ``bytes_sent`` how far that got.
+        """
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
         if self.gettimeout() == 0:
             raise ValueError("non-blocking sockets are not supported")
