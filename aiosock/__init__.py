@@ -20,8 +20,8 @@ A map of the house, from the ground up.  A file imports only from files above it
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
     _server         serve(): accepting, a task for each connection, draining
     _run            run(): a main coroutine on the fastest loop there is
-    _demo           the main job, shown step by step
-    __main__        python -m aiosock demo
+    _cli            the commands of the command line, a house of its own
+    __main__        python -m aiosock
 
 What never waits (byte order, ``inet_*``, ``if_*``, the default timeout) is the stdlib's own.
 """
