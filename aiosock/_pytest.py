@@ -1,9 +1,9 @@
 """Fixtures for tests of code that uses aiosock, as a plugin that pytest finds by itself.
 
-Knows the public names of both faces and pytest.  pytest loads this file in every run of an
-environment that has it, so it imports neither face, no event loop and no TLS before a fixture is
-asked for: nothing happens to a test that does not ask.  It is a package of its own because a
-module of `aiosock` cannot be imported without `aiosock`.
+Knows the public names of both faces and pytest; nothing in the house knows it.  pytest loads this
+file in every run of an environment that has it, and `aiosock` with it: what a fixture needs besides
+(the blocking face, uvloop, trustme) is imported when it is asked for.  Nothing happens to a test
+that does not ask.
 
 All fixtures are plain functions.  A socket belongs to no loop, and servers run in a thread with a
 loop of its own: so they serve async tests, whichever plugin runs those, and blocking ones alike.
@@ -11,26 +11,30 @@ loop of its own: so they serve async tests, whichever plugin runs those, and blo
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Unpack
 from weakref import WeakSet
 
 import pytest
 
+import aiosock
+
+from . import _names
+
 if TYPE_CHECKING:
-    import asyncio
-    from contextlib import AsyncExitStack
     from ssl import SSLContext
 
-    import aiosock
-    from aiosock._serving import Keywords
+    from ._serving import Keywords
 
 __all__ = ["TLS", "Addresses", "Handler", "Resolve", "Serve"]
 
@@ -61,8 +65,6 @@ class Serve(Protocol):
 @pytest.fixture
 def aiosock_pair() -> Iterator[tuple[aiosock.socket, aiosock.socket]]:
     """Two `aiosock.socket`s connected to each other, which are closed at the end."""
-    import aiosock
-
     one, other = aiosock.socketpair()
     with one, other:
         yield one, other
@@ -75,9 +77,6 @@ class Servers:
     """A thread whose loop runs servers until the test is over."""
 
     def __init__(self) -> None:
-        import asyncio
-        from contextlib import AsyncExitStack
-
         self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self._running: AsyncExitStack = AsyncExitStack()
         self._errors: list[Exception] = []
@@ -87,13 +86,9 @@ class Servers:
         self._thread.start()
 
     def do(self, work: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:
-        import asyncio
-
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit)
 
     async def serve(self, handler: Handler, keywords: dict[str, Any]) -> Address:
-        import aiosock
-
         server = aiosock.serve(self._watched(handler), ("127.0.0.1", 0), **keywords)
         await self._running.enter_async_context(server)
         host, port = server.sockets[0].getsockname()
@@ -172,8 +167,6 @@ class TLS(NamedTuple):
 @pytest.fixture
 def aiosock_tls() -> TLS:
     """`TLS` contexts of an authority made for this test; needs the package trustme."""
-    import ssl
-
     try:
         import trustme
     except ImportError:
@@ -202,8 +195,6 @@ class FakeResolver:
     async def getaddrinfo(
         self, host: Any, port: Any, family: int, type: int, proto: int, flags: int, /
     ) -> list[Any]:
-        import socket
-
         flags |= socket.AI_NUMERICHOST
         found = []
         for address in await self._addresses(host):
@@ -222,8 +213,6 @@ class FakeResolver:
         return [found] if isinstance(found, str) else list(found or ())
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        import socket
-
         return socket.getnameinfo(sockaddr, flags | socket.NI_NUMERICHOST)
 
 
@@ -235,8 +224,6 @@ def aiosock_resolver() -> Iterator[Resolve]:
     raises.  Other names are unknown: nothing is asked of the network.  It serves both faces until
     the end of the test, then the resolver of before does again.
     """
-    from aiosock import _names
-
     before = _names._resolver
     yield lambda book: _names.set_resolver(FakeResolver(book))
     _names.set_resolver(before)
@@ -317,7 +304,6 @@ def _descriptors() -> set[tuple[int, str]]:
 @cache
 def _open_what_stays() -> None:
     """What a process opens once: it is no leak of the test that happens to be the first."""
-    import asyncio
     import importlib.util
 
     from aiosock_sync._driver import loop_here
