@@ -17,7 +17,8 @@ who has to listen (the peer negotiates anew) leaves that to a reader at work, wh
 with none, he is stuck too.
 
 What was encrypted is sent before anything else, whoever encrypted it: a record is never
-given up half-way, and a cancelled sender's last one goes out with the next operation.
+given up half-way, and a cancelled sender's last one goes out with the next operation.  Nothing
+is taken from a peer who lets more than OWED bytes wait: each may be a question to be answered.
 
 One lock holds the order of bytes between the kernel and the ssl object when threads share
 a socket; nobody waits while he holds it.
@@ -61,6 +62,7 @@ SIZE: Final = 65536  # bytes taken from the kernel at once
 PLENTY: Final = 2**62  # more than any answer: so much is asked of a socket that is read to the end
 NOTHING: Final = memoryview(b"")
 PIECE: Final = 65536  # bytes encrypted before the kernel is asked whether it takes them
+OWED: Final = 2 * PIECE  # bytes: a piece, and a handshake's flight
 
 
 class Stuck(Exception):  # noqa: N818  # a turn to take, no error
@@ -137,6 +139,8 @@ class Records:
             self._fill()
 
     def _fill(self) -> None:
+        if self.unsent and len(self.unsent) + self._outgoing.pending > OWED:
+            raise Stuck
         try:
             data = self._recv(SIZE, self._flags)
         except BlockingIOError:
