@@ -284,10 +284,8 @@ class Records:
     # --- attempts of a writer ---------------------------------------------------------
 
     def give(self, data: Any) -> int:
-        """Encrypt some of the data, if the kernel has taken all before it; how many bytes."""
+        """Encrypt some of the data, after a `flush` of all before it; how many bytes."""
         with self.lock:
-            if self.unsent:
-                self.flush()
             try:
                 given: int = self.talk.write(data)
             except _ssl.SSLWantReadError:
@@ -403,9 +401,6 @@ class _Giver:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-
-    def fileno(self) -> int:
-        return -1
 
     def send(self, data: Any, flags: int) -> int:
         self._records.flush()

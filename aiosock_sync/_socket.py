@@ -268,7 +268,7 @@ class socket(_stdlib.socket):
 
     # --- files ------------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # whom the stdlib's many signatures tell more
+    if not TYPE_CHECKING:  # pragma: no branch  # whom the stdlib's many signatures tell more
 
         def makefile(self, mode="r", buffering=None, *, bufsize=None, **how):
             """The stdlib's file over the socket; the original manual calls the size `bufsize`."""
@@ -498,7 +498,7 @@ class socket(_stdlib.socket):
             sending.stopped(error)
             raise
 
-    if hasattr(_stdlib.socket, "sendmsg_afalg"):
+    if hasattr(_stdlib.socket, "sendmsg_afalg"):  # pragma: no branch  # Linux has it
 
         def sendmsg_afalg(
             self,

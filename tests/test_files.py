@@ -1223,3 +1223,49 @@ async def test_a_reader_of_many_lines_gives_way(pair: Pair) -> None:
             assert turns - before >= 100
             assert len(await file.read(1998)) == 1998
     counting.cancel()
+
+
+# --- corners ---------------------------------------------------------------------------------
+
+
+async def test_a_size_of_none_is_none(pair: Pair) -> None:
+    one, other = pair
+    await one.sendall(b"a\nb\n")
+    one.close()
+    async with other.makefile("rb") as file:
+        assert await file.readline(None) == b"a\n"
+        assert await file.read(None) == b"b\n"
+
+
+async def test_a_raw_file_fills_a_buffer_as_far_as_there_is_something(pair: Pair) -> None:
+    one, other = pair
+    await one.sendall(b"abc")
+    buffer = bytearray(5)
+    async with other.makefile("rb", buffering=0) as file:
+        assert await file.readinto1(buffer) == 3
+    assert buffer == b"abc\0\0"
+
+
+async def test_a_non_blocking_write_of_which_the_rest_has_room_is_no_error(pair: Pair) -> None:
+    one, other = pair
+    one.settimeout(0)
+    with pytest.raises(BlockingIOError) as full:
+        await one.sendall(bytes(2**24))
+    room: int = full.value.bytes_sent  # type: ignore[attr-defined]  # ours, as documented
+    got = 0
+    while got < room:
+        got += len(await other.recv(2**16))
+    async with one.makefile("wb", buffering=2**20) as file:
+        size = 2**20 + room // 2  # more than the buffer; and what is not sent, less
+        assert await file.write(bytes(size)) == size
+        one.settimeout(None)
+        taking = asyncio.create_task(exactly_so_many(other, size))
+        await file.flush()
+        assert await taking == size
+
+
+async def exactly_so_many(sock: Any, size: int) -> int:
+    got = 0
+    while got < size:
+        got += len(await sock.recv(2**16))
+    return got

@@ -2,7 +2,7 @@
 
     RUNS=100000 python -m pytest tests/test_fuzz.py
 
-is a longer form, and tests/fuzz/run.py one that looks for inputs by what they reach.
+is a longer form, and tests/fuzz/fuzz.py one that looks for inputs by what they reach.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ def test_no_input_gets_more_than_it_may(name: str) -> None:
     importlib.util.find_spec("atheris") is None, reason="atheris is not installed: extra dev"
 )
 def test_no_input_that_atheris_finds_does(tmp_path: Path) -> None:
-    command = [sys.executable, str(FUZZ / "run.py"), "every"]
+    command = [sys.executable, str(FUZZ / "fuzz.py"), "every"]
     told = subprocess.run(
         [*command, f"-runs={RUNS or 2000}", "-seed=1", "-verbosity=0"],
         cwd=tmp_path,  # where it would leave the input

@@ -1,6 +1,6 @@
 """Fuzzes one target with atheris, which looks for inputs that reach new lines of ours.
 
-    python tests/fuzz/run.py TARGET [-runs=N] [-seed=N] [-max_total_time=SECONDS] [CORPUS ...]
+    python tests/fuzz/fuzz.py TARGET [-runs=N] [-seed=N] [-max_total_time=SECONDS] [CORPUS ...]
 
 The target "every" is all of them.  The arguments behind it are libFuzzer's.  Without a number
 of runs or a time it goes on until something is found: it prints that and keeps the input in
