@@ -10,6 +10,7 @@ import io
 import os
 import socket as _stdlib
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -1269,3 +1270,17 @@ async def exactly_so_many(sock: Any, size: int) -> int:
     while got < size:
         got += len(await sock.recv(2**16))
     return got
+
+
+async def test_what_came_before_a_reset_is_read_first(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    file = other.makefile("rb")
+    await one.sendall(b"line\nand half")
+    one.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+    assert await file.readline() == b"line\n"
+    with pytest.raises(ConnectionResetError):
+        await file.readline()
+    left = await file.read1(100)
+    assert left == (b"" if net.blocks else b"and half")  # the stdlib's file has lost it
+    await file.close()

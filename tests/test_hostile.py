@@ -11,14 +11,14 @@ import socket as _stdlib
 import ssl
 import struct
 import threading
-import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
-from faces import LIMIT, open_descriptors
+from faces import LIMIT, Face, open_descriptors
 from secured import HOST, Peer, plain_pair, serving, start, trusting, usual, with_peer
+from test_peers import no_more_descriptors, peak_of_memory
 from test_tls import new_keys
 
 import aiosock
@@ -31,17 +31,6 @@ HELLO = b"hello"
 MIB = 2**20
 
 Address = tuple[str, int]
-
-
-@contextmanager
-def peak_of_memory() -> Iterator[Callable[[], int]]:
-    """How many bytes more than at its beginning were ever in use at once."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        yield lambda: tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 async def until(look: Callable[[], Any]) -> None:
@@ -448,3 +437,19 @@ async def test_descriptors_for_which_there_is_no_room_are_closed(stack: ExitStac
         for number in got:
             os.close(number)
         assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("verb", ["recvmsg", "recv_fds"])
+async def test_descriptors_that_nobody_can_have_are_lost_and_that_is_told(
+    verb: str, net: Face
+) -> None:
+    one, other = net.socketpair()
+    await net.send_fds(one, [b"data"], [one.fileno()] * 3)
+    other.setblocking(False)
+    with no_more_descriptors():
+        if verb == "recvmsg":
+            data, got, flags, _ = await other.recvmsg(100, 100)
+        else:
+            data, got, flags, _ = await net.recv_fds(other, 100, 3)
+    assert (data, got) == (b"data", [])
+    assert flags & _stdlib.MSG_CTRUNC

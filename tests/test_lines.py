@@ -296,3 +296,31 @@ async def test_other_ancillary_data_beside_descriptors_is_left_out() -> None:
 def test_the_demo_says_what_went_wrong() -> None:
     with pytest.raises(SystemExit, match="^demo: sent b'a', received b'b'$"):
         _demo.check(b"a", b"b")
+
+
+async def test_a_socket_that_is_dropped_in_another_thread_leaves_the_loop_alone() -> None:
+    """It is off the loop that watched it, and its number serves the next socket."""
+    one, other = aiosock.socketpair()
+    await other.send(b"x")
+    reading = asyncio.create_task(one.recv(5))
+    await ticks()
+    assert await reading == b"x"
+    waiting = asyncio.create_task(one.recv(5))
+    await ticks()
+    await other.send(b"y")
+    assert await waiting == b"y"
+    del reading, waiting
+    number, dropped = one.fileno(), [one]
+    del one
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        await asyncio.to_thread(dropped.clear)
+    other.close()
+    one, other = aiosock.socketpair()
+    with one, other:
+        assert number in (one.fileno(), other.fileno())
+        async with asyncio.timeout(5):
+            for sock, peer in ((one, other), (other, one)):
+                waiting = asyncio.create_task(sock.recv(5))
+                await ticks()
+                await peer.send(b"z")
+                assert await waiting == b"z"
