@@ -253,3 +253,9 @@ def test_a_case_has_its_tests(case: str) -> None:
     for named in CASES[case].split():
         file, test = named.split("::")
         assert re.search(rf"def {test}\(", text_of(file)), named
+
+
+def test_what_is_promised_against_harm_has_its_tests() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (HERE.parent / "SECURITY.md").read_text())
+    assert named
+    assert not [file for file in named if not (HERE.parent / file).is_file()]
