@@ -261,8 +261,9 @@ class Pieces:
 
     _io_refs = 0
 
-    def __init__(self, draw: Draw) -> None:
-        self._pieces = [draw.octets(30) for _ in range(draw.number(12))]
+    def __init__(self, draw: Draw, letters: bytes) -> None:
+        pieces = [draw.octets(30) for _ in range(draw.number(12))]
+        self._pieces = [bytes(letters[at % len(letters)] for at in piece) for piece in pieces]
         self.whole = b"".join(self._pieces)
 
     async def recv(self, size: int) -> bytes:
@@ -312,7 +313,7 @@ def text(data: bytes) -> None:
     draw = Draw(data)
     encoding, errors = draw.of(ENCODINGS), draw.of(ERRORS)
     newline, calls = draw.of([None, "", "\n", "\r", "\r\n"]), steps(draw)
-    sock = Pieces(draw)
+    sock = Pieces(draw, draw.of([bytes(range(256)), b"ab\r\n\xc3\xa9\xff"]))
     file: Any = file_of(sock, "r", None, encoding, errors, newline, None)
     oracle = io.TextIOWrapper(io.BytesIO(sock.whole), encoding, errors, newline)
     got: list[Any] = []
@@ -332,7 +333,7 @@ def lines(data: bytes) -> None:
     """Bytes come as from `io.BufferedReader`, in whatever pieces."""
     draw = Draw(data)
     calls, size = steps(draw), draw.of([None, 1, 7])
-    sock = Pieces(draw)
+    sock = Pieces(draw, b"abcde\r\n")
     file: Any = file_of(sock, "rb", size, None, None, None, None)
     oracle = io.BufferedReader(io.BytesIO(sock.whole))
     for name, args in calls:
@@ -342,8 +343,8 @@ def lines(data: bytes) -> None:
 def limited(data: bytes) -> None:
     """Up to a separator or a limit: what comes is what stands there, and nothing is lost."""
     draw = Draw(data)
-    separator, limit = draw.octets(3) or b"\n", draw.number(20)
-    sock = Pieces(draw)
+    separator, limit = draw.word("ab\n", 3).encode() or b"\n", draw.number(20)
+    sock = Pieces(draw, b"ab\n")
     file: Any = file_of(sock, "rb", draw.of([None, 1, 7]), None, None, None, limit)
     got = bytearray()
     while True:
