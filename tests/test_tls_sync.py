@@ -164,6 +164,7 @@ def test_reading_and_writing_threads_share_one_connection(stack: ExitStack) -> N
 def test_a_partial_send_is_told_once(stack: ExitStack) -> None:
     """In non-blocking mode what was encrypted counts, and the usual retry sends it once."""
     one, other = pair(stack)
+    one.setsockopt(aiosock_sync.SOL_SOCKET, aiosock_sync.SO_SNDBUF, 2**16)  # or it may grow
     one.setblocking(False)
     rest, reading = memoryview(BULK * 4), None
     while rest:
