@@ -11,7 +11,8 @@ import threading
 import pytest
 
 import aiosock
-from aiosock import _constructors, _demo, _names
+from aiosock import _constructors, _names
+from aiosock._cli import demo
 
 
 async def ticks(count: int = 5) -> None:
@@ -295,7 +296,7 @@ async def test_other_ancillary_data_beside_descriptors_is_left_out() -> None:
 
 def test_the_demo_says_what_went_wrong() -> None:
     with pytest.raises(SystemExit, match="^demo: sent b'a', received b'b'$"):
-        _demo.check(b"a", b"b")
+        demo.check(b"a", b"b")
 
 
 async def test_a_socket_that_is_dropped_in_another_thread_leaves_the_loop_alone() -> None:
