@@ -50,7 +50,7 @@ class Opening(AsyncOnly, Coroutine[Any, Any, T_co]):
 
     def __init__(self, work: Coroutine[Any, Any, T_co]) -> None:
         self._work = work
-        self._opened: T_co | None = None
+        self._opened: T_co
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         return self._work.__await__()
@@ -69,8 +69,7 @@ class Opening(AsyncOnly, Coroutine[Any, Any, T_co]):
         return self._opened
 
     async def __aexit__(self, *args: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
+        self._opened.close()
 
     if not TYPE_CHECKING:  # who knows what it has
 
@@ -324,7 +323,7 @@ async def _server(
 
 def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
     # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
-    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):
+    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):  # pragma: no branch
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)

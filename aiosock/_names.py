@@ -123,7 +123,7 @@ def _forget_threads() -> None:
     _threads = _Threads()  # a forked child has none of its parent's threads
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
     os.register_at_fork(after_in_child=_forget_threads)
 
 

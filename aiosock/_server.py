@@ -309,8 +309,7 @@ class Server(AsyncOnly, Counts):
             self._acceptors = []  # whose errors know this server
 
     async def _wait(self, seconds: float | None) -> None:
-        if running := [*self._acceptors, *self._handling]:
-            await asyncio.wait(running, timeout=seconds)
+        await asyncio.wait([*self._acceptors, *self._handling], timeout=seconds)
 
     async def _cancel(self) -> None:
         """Cancel the handlers, and again whenever this is cancelled, until none is left."""

@@ -82,8 +82,6 @@ class _Queue(selectors.BaseSelector):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if fd in self.keys:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         self.epoll.register(fd, _mask(events))
         self.keys[fd] = key = selectors.SelectorKey(fileobj, fd, events, data)
         return key

@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from aiosock._advice import explain, tell_shape, tell_timeout
@@ -276,7 +277,7 @@ class socket(_stdlib.socket):
 
     # --- files ------------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # whom the stdlib's many signatures tell more
+    if not TYPE_CHECKING:  # pragma: no branch  # whom the stdlib's many signatures tell more
 
         def makefile(self, mode="r", buffering=None, *, bufsize=None, **how):
             """The stdlib's file over the socket; the original manual calls the size `bufsize`."""
@@ -519,7 +520,7 @@ class socket(_stdlib.socket):
             sending.stopped(error)
             raise
 
-    if hasattr(_stdlib.socket, "sendmsg_afalg"):
+    if hasattr(_stdlib.socket, "sendmsg_afalg"):  # pragma: no branch  # Linux has it
 
         def sendmsg_afalg(
             self,
@@ -560,23 +561,23 @@ class socket(_stdlib.socket):
         self, flags: Any, must: bool, send: Callable[..., int], data: ReadableBuffer, *args: Any
     ) -> int:
         """All of it; unless it must, a part where a descriptor does not block after all."""
-        sent = 0
+        sent: list[int] = []
         if not (self._sending.line.busy or (limits and is_late())):
             try:
-                sent = send(data, *args)
+                sent += starmap(send, [(data, *args)])  # in C, as `keep` does it
+                if sent[0] == (len(data) if type(data) is bytes else memoryview(data).nbytes):
+                    return sent[0]
             except BlockingIOError as error:
                 if not self._may_wait(flags):
                     error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
                     raise
             except BaseException as error:
-                error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
+                error.bytes_sent = sum(sent)  # type: ignore[attr-defined]  # ours, as documented
                 raise
-            if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
-                return sent
         may_wait = self._may_wait(flags)
         if sent and not (must or may_wait):
-            return sent
-        return self._run(Sending(sent, send, data, *args), may_wait)
+            return sent[0]
+        return self._run(Sending(sum(sent), send, data, *args), may_wait)
 
     def _run(self, attempt: Stateful, may_wait: bool = True) -> int:
         try:

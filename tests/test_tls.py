@@ -316,6 +316,15 @@ async def test_an_sni_callback_chooses_the_context(version: Any, stack: ExitStac
     assert named(client)[0] == ("DNS", HOST)
 
 
+async def test_a_context_can_be_replaced_by_another(stack: ExitStack) -> None:
+    sock, _ = await with_peer(stack)
+    other = trusting()
+    sock.context = other
+    assert sock.context is other
+    sock.shutdown(_stdlib.SHUT_RDWR)
+    assert sock.context is other
+
+
 async def test_an_sni_callback_that_refuses(stack: ExitStack) -> None:
     context = serving()
     context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
@@ -339,6 +348,14 @@ async def test_a_session_is_taken_up_again(version: Any, stack: ExitStack) -> No
     assert again.session_reused
     with pytest.raises(ValueError, match="Cannot set session after handshake"):
         again.session = session
+
+
+async def test_a_server_takes_no_session(stack: ExitStack) -> None:
+    client, _ = await secured_pair(stack, trusting(version=TLS12))
+    sock, peer = plain_pair(stack)
+    with pytest.raises(ValueError, match="session can only be specified in client mode"):
+        await sock.start_tls(serving(), server_side=True, session=client.session)
+    await unharmed(sock, peer)
 
 
 async def test_a_session_of_another_context_is_refused(stack: ExitStack) -> None:
@@ -841,6 +858,8 @@ async def test_after_unwrap_the_methods_are_the_plain_sockets(stack: ExitStack) 
     one, other = await both_unwrapped(*await secured_pair(stack))
     await one.send(b"abc")
     assert (await other.recvfrom(100))[0] == b"abc"
+    await one.sendto(b"abc", one.getpeername())
+    assert (await other.recvfrom_into(bytearray(9)))[0] == 3
     await one.sendfile(io.BytesIO(HELLO))
     buffer = bytearray(3)
     assert await other.recv_into(buffer) == 3
