@@ -189,17 +189,36 @@ class Plan:
 
     def run(self, group: str, case: Case, watch: Callable[[str], None]) -> list[Result]:
         """Every subject is measured once in each round, in turn; the first round warms up."""
+        taken: dict[str, list[Rates]] = {subject: [] for subject in case.takes}
         rounds = 1 if case.once else self.rounds
-        found: dict[str, dict[str, list[float]]] = {}
-        for turn in range(0 if not case.once else 1, rounds + 1):
-            for subject, take in case.takes.items():
+        for turn in range(case.once, rounds + 1):
+            for subject in list(taken):
                 watch(f"{group}: {case.name}, round {turn} of {rounds}: {subject}")
-                for unit, rate in take().items():
-                    values = found.setdefault(unit, {}).setdefault(subject, [])
-                    if turn:
-                        values.append(rate)
-        pairs = beside(case.takes) if case.pairs is None else case.pairs
-        return [
-            Result(group, case.name, unit, case.sense, values, pairs, case.at)
-            for unit, values in found.items()
-        ]
+                try:
+                    rates = case.takes[subject]()
+                except (RuntimeError, OSError) as error:  # its program has ended: others go on
+                    self.leave_out(f"{subject} in {group}: {case.name}", str(error))
+                    del taken[subject]
+                    continue
+                if turn:
+                    taken[subject].append(rates)
+        return results_of(group, case, taken)
+
+
+def results_of(group: str, case: Case, taken: dict[str, list[Rates]]) -> list[Result]:
+    """One for each unit."""
+    pairs = beside(taken) if case.pairs is None else case.pairs
+    pairs = [pair for pair in pairs if taken.keys() >= set(pair)]
+    units = dict.fromkeys(unit for rounds in taken.values() for rates in rounds for unit in rates)
+    return [
+        Result(
+            group,
+            case.name,
+            unit,
+            case.sense,
+            {subject: [rates[unit] for rates in rounds] for subject, rounds in taken.items()},
+            pairs,
+            case.at,
+        )
+        for unit in units
+    ]

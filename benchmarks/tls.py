@@ -11,7 +11,7 @@ from typing import Any
 
 from ._programs import Program, Server
 from ._rounds import Case, Plan
-from .peers import BATCH, KNOW_NO_TLS
+from .peers import BATCH, KNOW_NO_TLS, LIMITS
 
 MIB = 1 << 20
 Loaded = AbstractContextManager[tuple[dict[str, Program], dict[str, Server]]]
@@ -23,7 +23,8 @@ def cases(plan: Plan) -> Iterator[Case]:
         return plan.leave_out("tls", "neither openssl nor trustme makes a certificate")
 
     def loaded(work: str, *how: Any, **more: Any) -> Loaded:
-        names = [name for name in plan.peers(work) if name not in KNOW_NO_TLS]
+        unable = KNOW_NO_TLS if work == "echo" else (*KNOW_NO_TLS, LIMITS[0])
+        names = [name for name in plan.peers(work) if name not in unable]
         return plan.loaded(work, *how, **more, names=names, certificate=certificate)
 
     with loaded("echo", "echo", 10, 1024) as (loads, _):

@@ -82,7 +82,8 @@ def serve(subject: str, work: str, certificate: str) -> None:
     module = import_module(f".{PEERS[subject].module}", __name__)
     context = None
     if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        kind = getattr(module, "SSLContext", ssl.SSLContext)
+        context = kind(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
     if work in ("weigh", "trace"):
         from ..memory import tell_weight_when_asked

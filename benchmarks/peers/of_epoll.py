@@ -48,7 +48,8 @@ class Secure(Plain):
         data = self.sock.recv(SIZE)
         self.incoming.write(data)
         with suppress(ssl.SSLWantReadError):
-            self.act()
+            while data:
+                self.act()
         if self.outgoing.pending:
             self.sock.sendall(self.outgoing.read())
         return bool(data)

@@ -10,6 +10,7 @@ from .._programs import announce
 from . import HERE
 from .of_threads import echo, lines, once, receive, send, within
 
+SSLContext: Any = import_module("gevent.ssl").SSLContext  # the stdlib's would block them all
 WORKS = {f.__name__: f for f in (echo, within, once, receive, send, lines)}
 
 
