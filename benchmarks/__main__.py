@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
         "--subjects", nargs="+", metavar="NAME", default=[""], help="who, by parts of the name"
     )
     parser.add_argument(
-        "--connections", type=int, default=8000, help="the most that scale tries with one server"
+        "--connections", type=int, default=8000, help="the most that one server is given"
     )
     parser.add_argument("--python-load", action="store_true", help="as where no compiler is")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")

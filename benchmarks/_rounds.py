@@ -182,7 +182,7 @@ class Plan:
             done, elapsed = loads[name].work(self.seconds)
             rates = {f"{unit}/s": done / per / elapsed}
             if server:
-                rates[f"{unit}/s of its CPU"] = done / per / (server.cpu() - cpu)
+                rates[f"{unit}/s of its CPU"] = done / per / server.cpu_since(cpu)
             return rates
 
         return {name: lambda name=name: take(name) for name in loads}  # type: ignore[misc]  # mypy infers no lambda with defaults

@@ -260,6 +260,6 @@ def taking(server: Server, load: Load, seconds: float) -> Take:
         with client(server.port) as sock:
             start = server.cpu()
             done = load(sock, seconds)
-            return {"datagrams/s of its CPU": done / (server.cpu() - start)}
+            return {"datagrams/s of its CPU": done / server.cpu_since(start)}
 
     return take

@@ -31,13 +31,14 @@ COUNT = 500
 def cases(plan: Plan) -> Iterator[Case]:
     names = [name for name in plan.peers("echo") if name not in (*BLOCKING[:2], "bare epoll")]
     plan.leave_out("memory of servers with threads", "theirs is mostly their threads' stacks")
-    many = 500 if plan.quick else 2000
+    many = min(plan.most, 500 if plan.quick else 2000)
     if plan.can_hold(many + FIRST):
         yield _case(plan, names, f"{many:,} idle connections", many, None)
     certificate = plan.tools.certificate()
     if certificate:
         secured = [name for name in names if name not in KNOW_NO_TLS]
-        yield _case(plan, secured, "200 idle connections of TLS", 200, certificate)
+        few = min(plan.most, 200)
+        yield _case(plan, secured, f"{few} idle connections of TLS", few, certificate)
     yield Case("a socket", {"aiosock": _weights}, pairs=[], once=True)
 
 

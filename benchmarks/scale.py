@@ -22,7 +22,7 @@ def costs(plan: Plan, loads: dict[str, Program], servers: Mapping[str, Program])
     def take(name: str) -> Rates:
         cpu = servers[name].cpu()
         done, _ = loads[name].work(plan.seconds)
-        return {"us of its CPU a message": (servers[name].cpu() - cpu) / done * 1e6}
+        return {"us of its CPU a message": servers[name].cpu_since(cpu) / done * 1e6}
 
     def of(name: str) -> Callable[[], Rates]:
         return lambda: take(name)
