@@ -11,6 +11,7 @@ from ._rounds import Result
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 COLUMNS = 3
+FACTORS = (0.05, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)  # that an axis is marked with
 
 
 def plot(path: Path, told: dict[str, Any], results: list[Result]) -> None:
@@ -53,6 +54,10 @@ def _dots(axis: Any, result: Result) -> None:
     axis.axvline(0 if result.sense == "beyond" else 1, color="grey", linewidth=0.8)
     if result.sense != "beyond":
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        axis.set_xticks([n for n in FACTORS if low <= n <= high], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(labels)), labels, fontsize=7)
     axis.invert_yaxis()
     axis.tick_params(axis="x", which="both", labelsize=7)
