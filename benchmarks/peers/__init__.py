@@ -4,7 +4,7 @@ A module stands for one way to write a server; it has `WORKS`, a handler of a co
 each work that this way knows, and `run`, which says its port and serves until it is killed.
 
     echo       what comes, goes back
-    within     the same, with a timeout of half a minute for each wait, which never comes
+    within     the same, with a timeout of an hour for each wait, which never comes
     once       one message is echoed, and the connection closed
     receive    for each BATCH that was received, into one buffer, a byte goes back
     send       for each byte that comes, a BATCH goes out, in pieces of PIECE
@@ -26,7 +26,7 @@ BUFFER: Final = 1 << 18  # of a recv_into
 PIECE: Final = bytes(1 << 20)
 BATCH: Final = 8 << 20
 LINES: Final = 8192  # of 128 bytes
-LONG: Final = 30.0  # seconds that no wait takes
+LONG: Final = 3600.0  # seconds, as connections idle while others are measured
 BLOCKING: Final = ("aiosock_sync", "stdlib threads", "gevent")  # whose text has no await
 KNOW_NO_TLS: Final = ("sock_* on uvloop", "sock_* on asyncio")
 LIMITS: Final = ("bare epoll", "epoll in C")
