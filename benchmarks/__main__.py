@@ -79,13 +79,15 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]
         )
         if made.compiler is None:
             plan.leave_out("epoll in C", "no compiler is here")
-        for group in options.only:
-            for case in import_module(f"benchmarks.{group}").cases(plan):
-                found = plan.run(group, case, progress.show)
-                progress.clear()
-                for result in found:
-                    print(_report.as_text(result), flush=True)
-                results += found
+        try:
+            for group in options.only:
+                for case in import_module(f"benchmarks.{group}").cases(plan):
+                    found = plan.run(group, case, progress.show)
+                    progress.clear()
+                    print(*map(_report.as_text, found), sep="\n", flush=True)
+                    results += found
+        except KeyboardInterrupt:  # what was found until then is kept
+            plan.leave_out("the rest", "Ctrl-C")
     print(*plan.left_out, sep="\n", flush=True)
     settings = {name: getattr(plan, name) for name in ("rounds", "seconds", "quick")}
     return _report.as_json(machine, settings, plan.left_out, results), results

@@ -107,7 +107,8 @@ def connected(port: int, tls: bool = False) -> socket.socket:
     return unverified().wrap_socket(sock) if tls else sock
 
 
-def _taken(sock: socket.socket, size: int) -> None:
+def taken(sock: socket.socket, size: int) -> None:
+    """Receive so many bytes."""
     while size:
         got = len(sock.recv(min(size, PIECE)))
         if not got:
@@ -180,7 +181,7 @@ def _bulk(sock: socket.socket, pour: bool, size: int, seconds: float) -> tuple[f
     done, start = 0, time.perf_counter()
     while (now := time.perf_counter()) < start + seconds or not done:
         sock.sendall(message if pour else b"x")
-        _taken(sock, 1 if pour else size)
+        taken(sock, 1 if pour else size)
         done += size
     return done, now - start
 
@@ -202,7 +203,7 @@ def serve_load(mode: str, *numbers: str) -> None:
         else:
             idle.append(sock := connect())
         sock.sendall(trips.message)
-        _taken(sock, size)
+        taken(sock, size)
     return answer(trips.stay)
 
 

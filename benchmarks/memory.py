@@ -19,12 +19,12 @@ from pathlib import Path
 
 import aiosock
 
-from ._load import connected
+from ._load import connected, taken
 from ._programs import Server, calling
 from ._rounds import Case, Plan, Rates, Take
 from .peers import BLOCKING, KNOW_NO_TLS
 
-FIRST = 20  # what comes only once has come with them
+FIRST = 20  # at a time; what comes only once has come with the first
 COUNT = 500
 
 
@@ -62,19 +62,22 @@ UNITS = {"trace": "bytes of Python's, each", "weigh": "bytes resident, each"}
 def weigh(server: Server, count: int, tls: bool) -> list[float]:
     """What each of many idle connections adds."""
 
+    message = bytes(1024 if tls else 1)
+
     def idle(count: int) -> list[socket.socket]:
         conns = [connected(server.port, tls) for _ in range(count)]
         for conn in conns:
-            missing = conn.send(bytes(1024 if tls else 1))
-            while missing:
-                missing -= len(conn.recv(missing))
+            conn.sendall(message)
+        for conn in conns:
+            taken(conn, len(message))
         return conns
 
     first, before = idle(FIRST), _told(server)
-    held, after = idle(count), _told(server)
+    held = [conn for _ in range(max(1, count // FIRST)) for conn in idle(FIRST)]
+    after = _told(server)
     for conn in (*first, *held):
         conn.close()
-    return [(b - a) / count for a, b in zip(before, after, strict=True)]
+    return [(b - a) / len(held) for a, b in zip(before, after, strict=True)]
 
 
 def _told(server: Server) -> list[int]:
