@@ -7,6 +7,7 @@ function of this package by name, with the words that follow.
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import Self
 
 ROOT = Path(__file__).parents[1]
 CORES = sorted(os.sched_getaffinity(0))
+PATIENCE = 60.0  # seconds until a program that says nothing is given up
 MEASURED, LOADING = CORES[0], CORES[-1]  # the core of what is measured, and of the load
 
 
@@ -29,7 +31,12 @@ class Program:
 
     def hear(self) -> str:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            late.cancel()
         if not line:
             raise RuntimeError(f"{' '.join(self.command)} has ended: {self.process.wait()}")
         return line.strip()

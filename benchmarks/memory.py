@@ -11,8 +11,9 @@ and while a task waits in `recv` (the task is counted too).
 import asyncio
 import gc
 import resource
-import signal
 import socket
+import sys
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,22 +82,23 @@ def weigh(server: Server, count: int, tls: bool) -> list[float]:
 
 
 def _told(server: Server) -> list[int]:
-    server.process.send_signal(signal.SIGUSR1)
-    return [int(number) for number in server.hear().split()]
+    return [int(number) for number in server.ask("?").split()]
 
 
 # --- the servers' side -------------------------------------------------------------------
 
 
 def tell_weight_when_asked(*, trace: bool) -> None:
-    def tell(*signalled: object) -> None:
+    threading.Thread(target=_tell_weight, daemon=True).start()
+    if trace:
+        tracemalloc.start()
+
+
+def _tell_weight() -> None:
+    for _ in sys.stdin:
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         print(tracemalloc.get_traced_memory()[0], pages * resource.getpagesize(), flush=True)
-
-    signal.signal(signal.SIGUSR1, tell)
-    if trace:
-        tracemalloc.start()
 
 
 # --- a socket ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from benchmarks import _report
 from benchmarks.__main__ import GROUPS, PAGE
 from benchmarks._load import tools
-from benchmarks._programs import ROOT
+from benchmarks._programs import ROOT, Program
 from benchmarks._rounds import Case, Plan, Result, beside
 from benchmarks._statistics import Spread, compared, spread
 from benchmarks.peers import LIMITS, PEERS
@@ -110,6 +110,12 @@ def test_a_subject_that_fails_is_left_out_and_the_others_go_on(plan: Plan) -> No
     assert result.values == {"aiosock on x": [1, 1]}
     assert result.pairs == []
     assert plan.left_out == ["y on x in group: a case is left out: it has ended"]
+
+
+def test_a_program_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks._programs.PATIENCE", 0.05)
+    with Program("sleep", "60") as program, pytest.raises(RuntimeError, match="sleep 60 has ended"):
+        program.hear()
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_line(
