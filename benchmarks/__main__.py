@@ -29,7 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS, default=GROUPS)
     parser.add_argument("--list", action="store_true", help="what the groups measure")
     parser.add_argument("--rounds", type=int, help="7 unless told")
-    parser.add_argument("--seconds", type=float, help="for each in a round; 0.1 unless told")
+    parser.add_argument("--seconds", type=float, help="for each in a round; 0.08 unless told")
     parser.add_argument(
         "--subjects", nargs="+", metavar="NAME", default=[""], help="who, by parts of the name"
     )
@@ -72,7 +72,7 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]
         plan = Plan(
             made,
             rounds=options.rounds or (3 if options.quick else 7),
-            seconds=options.seconds or (0.05 if options.quick else 0.1),
+            seconds=options.seconds or (0.05 if options.quick else 0.08),
             quick=options.quick,
             subjects=options.subjects,
             most=options.connections,

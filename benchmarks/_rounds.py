@@ -57,7 +57,7 @@ class Plan:
 
     tools: Tools
     rounds: int = 7
-    seconds: float = 0.1
+    seconds: float = 0.08
     quick: bool = False
     subjects: Collection[str] = ("",)  # parts of names
     left_out: list[str] = field(default_factory=list)
