@@ -97,6 +97,15 @@ def is_path(address: Any) -> bool:
     return isinstance(address, bytes)
 
 
+def is_local(host: Any) -> bool:
+    """Whether the name is this machine's by definition (RFC 6761).
+
+    Asked for one family alone, a system whose file of hosts lacks it there asks a name server.
+    """
+    name = host.decode("ascii", "replace") if isinstance(host, bytes | bytearray) else str(host)
+    return name.lower().rstrip(".").rpartition(".")[2] == "localhost"
+
+
 def share_ports(sock: Any, source_address: Any) -> None:
     """Have connect(2) choose the source port, which connections to other peers may have too.
 
@@ -163,10 +172,11 @@ class Request:
         return bool(self.source_address) and needs_lookup(self.known[0][0], self.source_address)
 
     def families(self) -> tuple[int, ...]:
-        """What to ask for apart: nothing, where only the port has a name."""
+        """What to ask for apart: nothing, where only the port has a name, or no server is asked."""
         if self.known is not None:
             return ()
-        return (AF_INET6, AF_INET) if self.host and not self._numeric(None) else (0,)
+        asks = self.host and not self._numeric(None) and not is_local(self.host)
+        return (AF_INET6, AF_INET) if asks else (0,)
 
 
 class Log:

@@ -41,7 +41,7 @@ SYSTEM_CALLS: dict[tuple[str, str], Counts] = {
     ("uvloop", "plain"): {**TASKS_TALK, "epoll_wait": 2, "epoll_pwait": 0.5},
     ("uvloop", "tls"): {**TASKS_TALK, "epoll_wait": 2, "epoll_pwait": 0.5},
     ("blocking", "plain"): {"sendto": 1, "recvfrom": 1, "epoll_wait": 1, "fcntl": 1},
-    ("blocking", "tls"): {"sendto": 1, "recvfrom": 3, "epoll_wait": 1, "fcntl": 1},
+    ("blocking", "tls"): {"sendto": 1, "recvfrom": 2, "epoll_wait": 1, "fcntl": 1},
 }
 CALLS: dict[tuple[str, str], Counts] = {
     ("asyncio", "plain"): {"turns": 0.5, "Python": 10.5, "C": 20},

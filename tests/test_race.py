@@ -354,6 +354,15 @@ async def test_the_families_are_asked_for_apart(face: Face, stack: ExitStack) ->
     assert len(sock.attempts) == 1
 
 
+@pytest.mark.parametrize("name", ["localhost", b"LocalHost.", "printer.localhost"])
+async def test_this_machine_is_asked_for_once(
+    face: Face, stack: ExitStack, name: str | bytes
+) -> None:
+    with using(Book((), (answering(stack),))) as book:
+        await connected(face, (name, 7))
+    assert book.asked == [(name, 7, 0)]
+
+
 async def test_nothing_is_asked_for_a_number(face: Face, stack: ExitStack) -> None:
     good = answering(stack)
     with using(Book()) as book:
