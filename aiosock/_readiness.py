@@ -456,7 +456,7 @@ class Direction:
         return [line for line in self._lines if not line.is_gone()]
 
     def __del__(self) -> None:
-        for line in self.lines() if self._lines else ():
+        for line in self.lines() if getattr(self, "_lines", ()) else ():  # none if it is half made
             line.forget()
             line.do(line.silence)
 
