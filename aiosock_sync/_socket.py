@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import starmap
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
@@ -688,3 +689,18 @@ def _lock(fd: int, how: int) -> None:
 
 def _at_once(flags: Any) -> Any:
     return flags | MSG_DONTWAIT if isinstance(flags, int) else flags
+
+
+# --- to other processes, by multiprocessing -----------------------------------------------
+
+
+def _reduced(sock: socket) -> Any:
+    """As multiprocessing has it for the stdlib's: a duplicate, without the timeout."""
+    return _passed, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _passed(duplicate: Any, family: int, type: int, proto: int) -> socket:
+    return _taken_over(family, type, proto, duplicate.detach())
+
+
+ForkingPickler.register(socket, _reduced)
