@@ -351,8 +351,13 @@ class Direction:
         except BaseException as error:
             line.drained = False
             if held:
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:  # no memory, or a signal handler: the place is free all the same
+                    if line.queue:
+                        line.hand_on()
+                    else:
+                        line.busy = False
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
             raise
@@ -392,8 +397,10 @@ class Direction:
                 data = attempt(size, flags)
             except BaseException as error:
                 line.drained = False
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:
+                    line.hand_on()
                 if not isinstance(error, BlockingIOError):
                     raise
             else:
