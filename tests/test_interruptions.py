@@ -420,6 +420,17 @@ def wait_and_receive(stack: ExitStack) -> Act:
     return lambda: one.recv(10), look
 
 
+def wait_in_vain(stack: ExitStack) -> Act:
+    one, other = pair(stack)
+    one.settimeout(0.001)
+
+    def receive() -> None:
+        with suppress(TimeoutError):
+            one.recv(10)
+
+    return receive, lambda _: rest_of(one, other, HELLO)
+
+
 def receive_many(stack: ExitStack) -> Act:
     kind = _stdlib.AF_UNIX, _stdlib.SOCK_DGRAM
     one, other = map(stack.enter_context, aiosock_sync.socketpair(*kind))
@@ -451,7 +462,7 @@ def rest_of(one: Any, other: Any, got: Any) -> Any:
 @pytest.mark.usefixtures("warm")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("make", [receive_what_is_there, wait_and_receive])
+@pytest.mark.parametrize("make", [receive_what_is_there, wait_and_receive, wait_in_vain])
 def test_only_right_behind_the_system_call_data_is_lost(make: Callable[[ExitStack], Act]) -> None:
     """As it is with a socket of the stdlib, whose caller is interrupted there."""
     lost = [where for where, got in sweep(make) if got != HELLO]
