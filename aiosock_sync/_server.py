@@ -246,7 +246,7 @@ class Server(Counts):
             except Full:
                 self._rest(None)
             except OSError as error:
-                if listener.fileno() < 0:
+                if listener._reading.ending:
                     return
                 self._rest(triage.pause_after(error))
             else:

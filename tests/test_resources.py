@@ -505,9 +505,7 @@ SECRETS = [(False, 2000), (True, 200)]  # whether it is by TLS, and how many con
 def test_one_connection_after_the_other_leaves_nothing(
     loop_name: str, secret: bool, count: int
 ) -> None:
-    hidden, how = (
-        (serving(), {"ssl": trusting(), "server_hostname": HOST}) if secret else (None, {})
-    )
+    hidden, how = contexts(secret)
     server: Any = aiosock.serve(echo, LOOPBACK, ssl=hidden)
 
     async def some() -> None:
@@ -526,9 +524,7 @@ def test_one_connection_after_the_other_leaves_nothing(
 
 @pytest.mark.parametrize(("secret", "count"), SECRETS)
 def test_nor_does_one_thread_after_the_other(secret: bool, count: int) -> None:
-    hidden, how = (
-        (serving(), {"ssl": trusting(), "server_hostname": HOST}) if secret else (None, {})
-    )
+    hidden, how = contexts(secret)
     made: Any = aiosock_sync.serve(blocking_echo, LOOPBACK, ssl=hidden)
     with made as server:
         address = server.sockets[0].getsockname()
