@@ -84,22 +84,24 @@ class _Threads:
     """Runs jobs in at most THREADS daemon threads, which end when there is no job left."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may look a name up as well
         self._jobs: deque[Callable[[], None]] = deque()
-        self._busy = 0
+        self._workers: set[threading.Thread] = set()
 
     def run(self, job: Callable[[], None]) -> None:
         with self._lock:
             self._jobs.append(job)
-            if self._busy == THREADS:
+            # A signal handler may have raised before one had begun: it is none.
+            self._workers = {worker for worker in self._workers if worker.is_alive()}
+            if len(self._workers) >= THREADS:
                 return
-            self._busy += 1
-        try:
-            threading.Thread(target=self._work, name="aiosock-names", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads: those that run will do it
-            with self._lock:
-                self._busy -= 1
-                if not self._busy:
+            try:
+                worker = threading.Thread(target=self._work, name="aiosock-names", daemon=True)
+                self._workers.add(worker)
+                worker.start()
+            except RuntimeError:  # the system gives no more threads: those that run will do it
+                self._workers = {worker for worker in self._workers if worker.is_alive()}
+                if not self._workers:
                     self._jobs.clear()
                     raise
 
@@ -111,7 +113,7 @@ class _Threads:
         with self._lock:
             if self._jobs:
                 return self._jobs.popleft()
-            self._busy -= 1
+            self._workers.discard(threading.current_thread())
             return None
 
 

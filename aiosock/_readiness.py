@@ -352,8 +352,13 @@ class Direction:
         except BaseException as error:
             line.drained = False
             if held:
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:  # no memory, or a signal handler: the place is free all the same
+                    if line.queue:
+                        line.hand_on()
+                    else:
+                        line.busy = False
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
             explain(error, self._sock, attempt, args, held)
@@ -394,8 +399,10 @@ class Direction:
                 data = attempt(size, flags)
             except BaseException as error:
                 line.drained = False
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:
+                    line.hand_on()
                 if not isinstance(error, BlockingIOError):
                     explain(error, self._sock, attempt, (), waited=True)
                     raise
@@ -459,7 +466,7 @@ class Direction:
         return [line for line in self._lines if not line.is_gone()]
 
     def __del__(self) -> None:
-        for line in self.lines() if self._lines else ():
+        for line in self.lines() if getattr(self, "_lines", ()) else ():  # none if it is half made
             line.forget()
             line.do(line.silence)
 

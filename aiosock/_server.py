@@ -223,7 +223,7 @@ class Server(AsyncOnly, Counts):
             except Full:
                 await self._rest(None)
             except OSError as error:
-                if listener.fileno() < 0:
+                if listener._reading.ending:
                     return
                 await self._rest(triage.pause_after(error))
             else:

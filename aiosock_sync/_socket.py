@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import starmap
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from aiosock._advice import explain, tell_shape, tell_timeout
@@ -113,9 +114,19 @@ class _Moment:
                     sock._take_back()
                     raise
 
-    def accept(self) -> tuple[int, Address]:
-        accept: Callable[[], tuple[int, Address]] = self._raw._accept  # type: ignore[attr-defined]  # the stdlib's
-        return self._do(accept)
+    def accept(self) -> tuple[socket, Address]:
+        """The connection is in a list before any signal handler can raise, and closed then."""
+        sock, made, taken = self._sock, socket.__new__(socket), list[tuple[int, Address]]()
+        accept = self._raw._accept  # type: ignore[attr-defined]  # the stdlib's
+        try:
+            self._do(taken.extend, starmap(accept, ((),)))
+            ((fd, address),) = taken
+            socket.__init__(made, sock.family, sock.type, sock.proto, fd)
+        except BaseException:
+            for fd, _ in taken:
+                _let_go(fd, made)
+            raise
+        return made, address
 
     def connect(self, address: Address) -> None:
         self._do(self._raw.connect, address)
@@ -292,9 +303,7 @@ class socket(_stdlib.socket):
 
     def accept(self) -> tuple[socket, Address]:
         """Wait for a connection; a pair of its socket and the address of its other end."""
-        moment = _Moment(self)
-        fd, address = self._complete(self._reading, 0, 0, moment.accept)
-        return _taken_over(self.family, self.type, self.proto, fd), address
+        return self._complete(self._reading, 0, 0, _Moment(self).accept)
 
     def bind(self, address: AddressLike, /) -> None:
         """Bind to an address; a host name is looked up by the resolver of `set_resolver`."""
@@ -659,13 +668,22 @@ class socket(_stdlib.socket):
         _socket.socket.__del__(self)  # type: ignore[attr-defined]  # closes, with a ResourceWarning
 
 
+class _Another(_stdlib.socket):
+    """An object for a descriptor of which another is in charge."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """Close nothing, also where an interruption has left it half made."""
+
+
 def _another(sock: _stdlib.socket) -> _stdlib.socket:
-    """A second object for a socket's descriptor; it must be detached, never closed.
+    """A second object for a socket's descriptor.
 
     It has no timeout of its own: its calls do not wait in C.
     """
     family, kind, proto = (getattr(_socket.socket, n).__get__(sock) for n in _KIND)
-    raw = _stdlib.socket(family, kind, proto, _socket.socket.fileno(sock))
+    raw = _Another(family, kind, proto, _socket.socket.fileno(sock))
     if raw.gettimeout() is not None:
         raw.settimeout(None)
         _socket.socket.settimeout(sock, sock.gettimeout())  # the descriptor's mode again
@@ -677,12 +695,22 @@ _KIND: Final = ("family", "type", "proto")
 
 def _taken_over(family: int, type: int, proto: int, fd: int) -> socket:
     """A socket for a descriptor of our own; closed if none can be made of it."""
+    made = socket.__new__(socket)
     try:
-        return socket(family, type, proto, fileno=fd)
+        socket.__init__(made, family, type, proto, fd)
     except BaseException:
-        with suppress(OSError):
-            os.close(fd)
+        _let_go(fd, made)
         raise
+    return made
+
+
+def _let_go(fd: int, made: _stdlib.socket) -> None:
+    """Close a descriptor, of which a socket may be in charge already; but once."""
+    with suppress(OSError):
+        if _socket.socket.fileno(made) == fd:
+            _socket.socket.close(made)
+        else:
+            os.close(fd)
 
 
 def _lock(fd: int, how: int) -> None:
@@ -692,3 +720,18 @@ def _lock(fd: int, how: int) -> None:
 
 def _at_once(flags: Any) -> Any:
     return flags | MSG_DONTWAIT if isinstance(flags, int) else flags
+
+
+# --- to other processes, by multiprocessing -----------------------------------------------
+
+
+def _reduced(sock: socket) -> Any:
+    """As multiprocessing has it for the stdlib's: a duplicate, without the timeout."""
+    return _passed, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _passed(duplicate: Any, family: int, type: int, proto: int) -> socket:
+    return _taken_over(family, type, proto, duplicate.detach())
+
+
+ForkingPickler.register(socket, _reduced)
