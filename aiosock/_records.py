@@ -23,6 +23,8 @@ One lock holds the order of bytes between the kernel and the ssl object when thr
 a socket; nobody waits while he holds it.
 """
 
+import errno
+import os
 import socket as _stdlib
 import ssl as _ssl
 import threading
@@ -93,6 +95,7 @@ class Records:
         "_readiness",
         "_recv",
         "_release",
+        "_reset",
         "_send",
         "_write",
         "lock",
@@ -113,6 +116,7 @@ class Records:
         self._read, self._write = self.talk.read, self.talk.write
         self.unsent: bytes | memoryview = NOTHING  # encrypted, and the kernel had no room for it
         self.starved = False  # a writer waits until a reader has heard something
+        self._reset = False  # as a reader has yet to hear
         self._full = False  # the kernel may have more than it gave
         self.more = True  # there may be something to read without an event
         self.shaken = False
@@ -145,6 +149,9 @@ class Records:
             raise
         if data:
             self._incoming.write(data)
+        elif self._reset:
+            self._reset = False
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         else:
             self._incoming.write_eof()
         self._full = len(data) == SIZE
@@ -167,18 +174,23 @@ class Records:
                 self.unsent = unsent[self._send(unsent, self._quietly) :]
 
     def flush_for_reader(self) -> None:
-        """The same.  A peer who cannot be told anything any more may have said something."""
+        """The same.  A peer who cannot be told anything any more may have said something.
+
+        The kernel tells of a reset once: a reader hears of it behind what was said.
+        """
         try:
             self.flush()
         except BlockingIOError:
             raise
+        except ConnectionResetError:
+            self._reset = True
         except OSError:
             pass
 
     def flush_quietly(self) -> None:
         """As much as fits."""
-        with suppress(OSError):
-            self.flush()
+        with suppress(BlockingIOError):
+            self.flush_for_reader()
 
     def let_writers_look(self) -> None:
         """One may have left the reading to a reader, who has heard something, or goes."""

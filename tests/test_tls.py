@@ -1489,8 +1489,22 @@ async def test_who_cannot_say_anything_any_more_still_hears(
     await peer.sock.sendall(sealed[9:])
     reset(peer.sock)
     assert await reading == HELLO
-    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+    with pytest.raises(ConnectionResetError):
         await sock.recv()
+
+
+async def test_a_reset_that_met_an_answer_is_no_ragged_end(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack, tiny=True, suppress_ragged_eofs=True)
+    await cancelled(await waiting(sock.sendall(BULK)))
+    sealed = peer.sealed(HELLO)
+    await peer.sock.sendall(sealed[:9])
+    reading = await waiting(sock.recv())
+    await peer.sock.sendall(sealed[9:])
+    reset(peer.sock)
+    assert await reading == HELLO
+    with pytest.raises(ConnectionResetError):
+        await sock.recv()
+    assert await sock.recv() == b""
 
 
 async def test_a_reset_under_a_sender(stack: ExitStack) -> None:
