@@ -179,7 +179,7 @@ class Line(Waiter):
         self.queue.append(turn)
         alarm = None
         if deadline is not None:
-            alarm = self.loop.call_later(time_left(deadline), _answer, turn, False)
+            alarm = self.loop.call_later(time_left(deadline), _be_late, turn, deadline)
         try:
             if not await turn:
                 raise timed_out()
@@ -497,9 +497,11 @@ class Readiness:
         self._errands = self._errands or set()
         self._errands.add(task)
         try:
-            await asyncio.wait([task], timeout=time_left(deadline) if deadline else None)
-            if not task.done():
-                raise timed_out()
+            while not task.done():
+                left = time_left(deadline) if deadline else None
+                if left == 0:
+                    raise timed_out()
+                await asyncio.wait([task], timeout=left)
             if task.cancelled():
                 raise bad_descriptor()
             return task.result()
@@ -568,6 +570,14 @@ def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
 def _answer(turn: asyncio.Future[bool], answer: bool) -> None:
     if not turn.done():
         turn.set_result(answer)
+
+
+def _be_late(turn: asyncio.Future[bool], deadline: float) -> None:
+    """No turn came before the deadline.  A loop that counts milliseconds rings a part of one early."""
+    if left := time_left(deadline):
+        turn.get_loop().call_later(left, _be_late, turn, deadline)
+    else:
+        _answer(turn, False)
 
 
 def vet(attempt: Callable[..., Any], args: tuple[Any, ...]) -> None:
