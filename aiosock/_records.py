@@ -25,6 +25,7 @@ a socket; nobody waits while he holds it.
 
 import errno
 import os
+import select
 import socket as _stdlib
 import ssl as _ssl
 import threading
@@ -35,7 +36,7 @@ from typing import Any, Final, NoReturn
 
 from ._certificates import names
 from ._deadline import NOW
-from ._operations import MSG_NOSIGNAL, SendingFile
+from ._operations import MSG_NOSIGNAL, SendingFile, await_ready
 from ._readiness import Readiness, Stateful, bad_descriptor
 
 __all__ = [
@@ -207,8 +208,12 @@ class Records:
 
     # --- attempts of a reader ---------------------------------------------------------
 
-    def take(self, _: int, size: int) -> bytes:
-        """At most `size` bytes, b"" at the end.  Signed as a receive, whose flags `size` is."""
+    def take(self, asked: int, size: int) -> bytes:
+        """At most `size` bytes, b"" at the end.  Signed as a receive, whose flags `size` is.
+
+        What is `asked` of the kernel is not answered from what others have left: the engine
+        would conclude that the kernel has no more.
+        """
         read: Callable[..., bytes] = self._read
         self._acquire()  # what `with` does, at half the price
         try:
@@ -226,6 +231,8 @@ class Records:
                 else:
                     self._note(len(data), size)
                     return data
+            elif asked:
+                raise Stuck
             taken: bytes = self._take_with_care(read, size)
             return taken
         finally:
@@ -255,6 +262,12 @@ class Records:
         if self._outgoing.pending:
             self.flush_quietly()
 
+    def await_readable(self) -> None:
+        """As a plain socket's, but for what has been received and not taken."""
+        sock = self._recv.__self__
+        if sock.fileno() < 0 or not (self.more or self.talk.pending()):
+            await_ready(sock, select.POLLIN)
+
     def shake_hands(self) -> None:
         if not self.shaken:
             if self._listens and not self._incoming.pending:
@@ -275,6 +288,7 @@ class Records:
                 except _ssl.SSLWantReadError:
                     self.more, self._listens = False, True
                 except _ssl.SSLError:
+                    self._must_be_open()
                     self._listens = False  # to call again tells again
                     self.flush_quietly()  # the peer is told why
                     raise
@@ -302,11 +316,15 @@ class Records:
                 self.flush()
                 self._leave_to_reader()
             except _ssl.SSLError:
-                if self._recv.__self__.fileno() < 0:  # `close` has ended TLS too: that is why
-                    raise bad_descriptor() from None
+                self._must_be_open()
                 self.flush_quietly()
                 raise
             return given
+
+    def _must_be_open(self) -> None:
+        """Or that is why the ssl object complains: `close` has ended TLS too."""
+        if self._recv.__self__.fileno() < 0:
+            raise bad_descriptor() from None
 
     def give_at_once(self, data: Any) -> int:
         """Encrypt and send a message that nothing holds up; how much of it is left to encrypt.

@@ -1081,6 +1081,42 @@ async def test_as_many_bytes_as_are_taken_at_once(stack: ExitStack) -> None:
         assert await waits == more
 
 
+async def test_who_waits_in_line_for_readability_hears_of_decrypted_bytes(
+    stack: ExitStack,
+) -> None:
+    sock, peer = await with_peer(stack)
+    first, ready, last = [
+        await waiting(call) for call in (sock.recv(1), sock.wait_readable(), sock.recv(4))
+    ]
+    await peer.send(HELLO)
+    async with asyncio.timeout(5):
+        assert await first + await last == HELLO
+        await ready
+
+
+async def test_what_others_have_left_says_nothing_of_the_kernel(stack: ExitStack) -> None:
+    """Readers in line, of whom the first has taken all, and data that comes meanwhile."""
+    sock, peer = await with_peer(stack)
+    readers = [await waiting(sock.recv(1)) for _ in HELLO]
+    await peer.send(HELLO)
+    await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED)
+    await peer.send(b"!")
+    async with asyncio.timeout(5):
+        assert b"".join([await reader for reader in readers]) == HELLO
+        assert await sock.recv(1) == b"!"
+
+
+async def test_close_tells_readers_in_line_the_same_behind_the_peers_end(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack)
+    readers = [await waiting(outcome(sock.recv(1))) for _ in range(9)]
+    await peer.sock.sendall(peer.farewell())
+    await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED)
+    sock.close()
+    told = [getattr(seen, "errno", seen) for seen in [await reader for reader in readers]]
+    ended = told.index(errno.EBADF)
+    assert told == [b""] * ended + [errno.EBADF] * (9 - ended)
+
+
 async def test_wait_readable_knows_of_decrypted_bytes(stack: ExitStack) -> None:
     sock, peer = await with_peer(stack, server_side=True)  # and no tickets come
     sock.settimeout(0.0)
