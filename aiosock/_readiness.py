@@ -283,6 +283,7 @@ class _Signpost(Line):
     """In the place of a line: the way to one has to be asked for."""
 
     __slots__ = ()
+    direction = READ  # or WRITE: nobody knows
 
     def __init__(self, busy: bool) -> None:
         self.busy, self.drained, self.remembers, self.watched = busy, False, False, False
@@ -319,7 +320,7 @@ class Direction:
         if self.instead is not None:
             attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
-            return _at_once(attempt, args)
+            return self._at_once(attempt, args)
         line, spent, held = self.line, self.spent, False
         try:
             if line.busy or spent[0] >= BUDGET:
@@ -370,6 +371,21 @@ class Direction:
         if asked and ours and line.remembers and self.instead is None:
             line.drained = 0 < (result if type(result) is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
+
+    def _at_once(self, attempt: Callable[..., T], args: Args) -> T:
+        """The result of the only attempt.  It comes between no pieces of an operation that waits.
+
+        What there is to receive is anybody's, but a sender may have sent a part.
+        """
+        try:
+            if self.line.busy and self.line.direction == WRITE:
+                vet(attempt, args)
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return attempt(*args)
+        except BaseException as error:
+            if isinstance(attempt, Stateful):
+                attempt.stopped(error)
+            raise
 
     async def next_piece(
         self, size: int, attempt: Callable[[int, int], bytes], flags: int
@@ -556,15 +572,6 @@ os.register_at_fork(
     after_in_child=adopting.release,
 )
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
-
-
-def _at_once(attempt: Callable[..., T], args: tuple[Any, ...]) -> T:
-    try:
-        return attempt(*args)
-    except BaseException as error:
-        if isinstance(attempt, Stateful):
-            attempt.stopped(error)
-        raise
 
 
 def _answer(turn: asyncio.Future[bool], answer: bool) -> None:

@@ -259,6 +259,22 @@ def argument(send: str, data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])
+async def test_a_sender_who_never_waits_comes_between_no_pieces(
+    send: str, stack: ExitStack
+) -> None:
+    one, other = map(stack.enter_context, aiosock.socketpair())
+    sending = await waiting(one.sendall(b"A" * 10**6))
+    await other.recv(10**6)  # now there is room, of which the loop has not heard
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError) as refusal:
+        await getattr(one, send)(argument(send, b"B"))
+    assert getattr(refusal.value, "bytes_sent", 0) == 0
+    other.close()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        await sending[0]
+
+
+@pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])
 async def test_two_long_sends_do_not_mix(send: str, ours: Face) -> None:
     one, other = ours.socketpair()
     one.setsockopt(ours.SOL_SOCKET, ours.SO_SNDBUF, SMALL)
