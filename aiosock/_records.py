@@ -167,6 +167,11 @@ class Records:
             raise BlockingIOError from None
         self.more = True
 
+    def fill_for_reader(self) -> None:
+        """The same, unless another reader who was stuck has done it."""
+        if not (self.shaken and self.more):
+            self.fill_for_writer()
+
     def flush(self) -> None:
         """Have the kernel take what is encrypted."""
         with self.lock:

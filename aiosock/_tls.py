@@ -99,7 +99,7 @@ class Conversation:
             raise BlockingIOError
         ways = (
             (self._readiness.writing, self.records.flush_for_reader),
-            (self._readiness.reading, self.records.fill_for_writer),
+            (self._readiness.reading, self.records.fill_for_reader),
         )
         turns = [asyncio.ensure_future(way.complete(deadline, 0, act)) for way, act in ways]
         try:

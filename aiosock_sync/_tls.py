@@ -74,7 +74,7 @@ class Conversation:
         try:
             self.records.flush_for_reader()
         except BlockingIOError:
-            self.records.fill_for_writer()
+            self.records.fill_for_reader()
 
     def say(self, attempt: Giving | GivingFile) -> int:
         """The result of a writer's attempt."""

@@ -1094,6 +1094,19 @@ async def test_who_waits_in_line_for_readability_hears_of_decrypted_bytes(
         await ready
 
 
+async def test_readers_behind_a_sender_who_gave_up_hear_all_that_comes(stack: ExitStack) -> None:
+    """What he left unsent makes all of them wait for both directions."""
+    sock, peer = await with_peer(stack, tiny=True)
+    await cancelled(await waiting(sock.sendall(BULK)))
+    readers = {await waiting(sock.recv(100)) for _ in range(4)}
+    while readers:
+        await peer.sock.sendall(peer.sealed(HELLO))
+        how = asyncio.FIRST_COMPLETED
+        done, readers = await asyncio.wait(readers, timeout=5, return_when=how)
+        assert [reader.result() for reader in done] == [HELLO]
+        await asyncio.sleep(0.005)  # the others see that nothing is left
+
+
 async def test_what_others_have_left_says_nothing_of_the_kernel(stack: ExitStack) -> None:
     """Readers in line, of whom the first has taken all, and data that comes meanwhile."""
     sock, peer = await with_peer(stack)
