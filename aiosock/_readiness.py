@@ -180,7 +180,7 @@ class Line(Waiter):
         self.queue.append(turn)
         alarm = None
         if deadline is not None:
-            alarm = self.loop.call_later(time_left(deadline), _answer, turn, False)
+            alarm = self.loop.call_later(time_left(deadline), _be_late, turn, deadline)
         try:
             if not await turn:
                 raise timed_out()
@@ -284,6 +284,7 @@ class _Signpost(Line):
     """In the place of a line: the way to one has to be asked for."""
 
     __slots__ = ()
+    direction = READ  # or WRITE: nobody knows
 
     def __init__(self, busy: bool) -> None:
         self.busy, self.drained, self.remembers, self.watched = busy, False, False, False
@@ -320,7 +321,7 @@ class Direction:
         if self.instead is not None:
             attempt, args = self.instead(attempt, args)
         if deadline is not None and deadline == NOW:
-            return _at_once(self._sock, attempt, args)
+            return self._at_once(attempt, args)
         line, spent, held = self.line, self.spent, False
         try:
             if line.busy or spent[0] >= BUDGET:
@@ -377,6 +378,22 @@ class Direction:
         if asked and ours and line.remembers and self.instead is None:
             line.drained = 0 < (result if type(result) is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
+
+    def _at_once(self, attempt: Callable[..., T], args: Args) -> T:
+        """The result of the only attempt.  It comes between no pieces of an operation that waits.
+
+        What there is to receive is anybody's, but a sender may have sent a part.
+        """
+        try:
+            if self.line.busy and self.line.direction == WRITE:
+                vet(attempt, args)
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return attempt(*args)
+        except BaseException as error:
+            if isinstance(attempt, Stateful):
+                attempt.stopped(error)
+            explain(error, self._sock, attempt, args, waited=False)
+            raise
 
     async def next_piece(
         self, size: int, attempt: Callable[[int, int], bytes], flags: int
@@ -507,9 +524,11 @@ class Readiness:
         self._errands = self._errands or set()
         self._errands.add(task)
         try:
-            await asyncio.wait([task], timeout=time_left(deadline) if deadline else None)
-            if not task.done():
-                raise timed_out()
+            while not task.done():
+                left = time_left(deadline) if deadline else None
+                if left == 0:
+                    raise timed_out()
+                await asyncio.wait([task], timeout=left)
             if task.cancelled():
                 raise noted(bad_descriptor(), CLOSED)
             return task.result()
@@ -566,19 +585,17 @@ os.register_at_fork(
 _no_descriptor: Final = _stdlib.socket.__new__(_stdlib.socket)
 
 
-def _at_once(sock: _stdlib.socket, attempt: Callable[..., T], args: Args) -> T:
-    try:
-        return attempt(*args)
-    except BaseException as error:
-        if isinstance(attempt, Stateful):
-            attempt.stopped(error)
-        explain(error, sock, attempt, args, waited=False)
-        raise
-
-
 def _answer(turn: asyncio.Future[bool], answer: bool) -> None:
     if not turn.done():
         turn.set_result(answer)
+
+
+def _be_late(turn: asyncio.Future[bool], deadline: float) -> None:
+    """No turn came before the deadline.  A loop that counts milliseconds rings a part of one early."""
+    if left := time_left(deadline):
+        turn.get_loop().call_later(left, _be_late, turn, deadline)
+    else:
+        _answer(turn, False)
 
 
 def vet(attempt: Callable[..., Any], args: tuple[Any, ...]) -> None:

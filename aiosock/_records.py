@@ -24,6 +24,9 @@ One lock holds the order of bytes between the kernel and the ssl object when thr
 a socket; nobody waits while he holds it.
 """
 
+import errno
+import os
+import select
 import socket as _stdlib
 import ssl as _ssl
 import threading
@@ -35,7 +38,7 @@ from typing import Any, Final, NoReturn
 
 from ._certificates import names
 from ._deadline import NOW
-from ._operations import MSG_NOSIGNAL, SendingFile, keep
+from ._operations import MSG_NOSIGNAL, SendingFile, await_ready, keep
 from ._readiness import Readiness, Stateful, bad_descriptor
 
 __all__ = [
@@ -96,6 +99,7 @@ class Records:
         "_readiness",
         "_recv",
         "_release",
+        "_reset",
         "_send",
         "_write",
         "lock",
@@ -116,6 +120,7 @@ class Records:
         self._read, self._write = self.talk.read, self.talk.write
         self.unsent: bytes | memoryview = NOTHING  # encrypted, and the kernel had no room for it
         self.starved = False  # a writer waits until a reader has heard something
+        self._reset = False  # as a reader has yet to hear
         self._full = False  # the kernel may have more than it gave
         self.more = True  # there may be something to read without an event
         self.shaken = False
@@ -150,6 +155,9 @@ class Records:
             raise
         if data:
             self._incoming.write(data)
+        elif self._reset:
+            self._reset = False
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         else:
             self._incoming.write_eof()
         self._full = len(data) == SIZE
@@ -164,6 +172,11 @@ class Records:
             raise BlockingIOError from None
         self.more = True
 
+    def fill_for_reader(self) -> None:
+        """The same, unless another reader who was stuck has done it."""
+        if not (self.shaken and self.more):
+            self.fill_for_writer()
+
     def flush(self) -> None:
         """Have the kernel take what is encrypted."""
         with self.lock:
@@ -175,18 +188,23 @@ class Records:
                 keep(self, "unsent", map(getitem, (unsent,), map(slice, sent, (None,))))
 
     def flush_for_reader(self) -> None:
-        """The same.  A peer who cannot be told anything any more may have said something."""
+        """The same.  A peer who cannot be told anything any more may have said something.
+
+        The kernel tells of a reset once: a reader hears of it behind what was said.
+        """
         try:
             self.flush()
         except BlockingIOError:
             raise
+        except ConnectionResetError:
+            self._reset = True
         except OSError:
             pass
 
     def flush_quietly(self) -> None:
         """As much as fits."""
-        with suppress(OSError):
-            self.flush()
+        with suppress(BlockingIOError):
+            self.flush_for_reader()
 
     def let_writers_look(self) -> None:
         """One may have left the reading to a reader, who has heard something, or goes."""
@@ -203,8 +221,12 @@ class Records:
 
     # --- attempts of a reader ---------------------------------------------------------
 
-    def take(self, _: int, size: int) -> bytes:
-        """At most `size` bytes, b"" at the end.  Signed as a receive, whose flags `size` is."""
+    def take(self, asked: int, size: int) -> bytes:
+        """At most `size` bytes, b"" at the end.  Signed as a receive, whose flags `size` is.
+
+        What is `asked` of the kernel is not answered from what others have left: the engine
+        would conclude that the kernel has no more.
+        """
         read: Callable[..., bytes] = self._read
         self._acquire()  # what `with` does, at half the price
         try:
@@ -222,6 +244,8 @@ class Records:
                 else:
                     self._note(len(data), size)
                     return data
+            elif asked:
+                raise Stuck
             taken: bytes = self._take_with_care(read, size)
             return taken
         finally:
@@ -251,6 +275,12 @@ class Records:
         if self._outgoing.pending:
             self.flush_quietly()
 
+    def await_readable(self) -> None:
+        """As a plain socket's, but for what has been received and not taken."""
+        sock = self._recv.__self__
+        if sock.fileno() < 0 or not (self.more or self.talk.pending()):
+            await_ready(sock, select.POLLIN)
+
     def shake_hands(self) -> None:
         if not self.shaken:
             if self._listens and not self._incoming.pending:
@@ -271,6 +301,7 @@ class Records:
                 except _ssl.SSLWantReadError:
                     self.more, self._listens = False, True
                 except _ssl.SSLError:
+                    self._must_be_open()
                     self._listens = False  # to call again tells again
                     self.flush_quietly()  # the peer is told why
                     raise
@@ -297,14 +328,18 @@ class Records:
                 self.flush()
                 self._leave_to_reader()
             except _ssl.SSLError:
-                if self._recv.__self__.fileno() < 0:  # `close` has ended TLS too: that is why
-                    raise bad_descriptor() from None
+                self._must_be_open()
                 self.flush_quietly()
                 raise
             except BaseException:  # of a signal handler: write() calls it when all is encrypted
                 if giving.sent == sent and self._outgoing.pending > before:
                     giving.sent += len(data)
                 raise
+
+    def _must_be_open(self) -> None:
+        """Or that is why the ssl object complains: `close` has ended TLS too."""
+        if self._recv.__self__.fileno() < 0:
+            raise bad_descriptor() from None
 
     def give_at_once(self, data: Any) -> int:
         """Encrypt and send a message that nothing holds up; how much of it is left to encrypt.

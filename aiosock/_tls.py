@@ -99,7 +99,7 @@ class Conversation:
             raise BlockingIOError
         ways = (
             (self._readiness.writing, self.records.flush_for_reader),
-            (self._readiness.reading, self.records.fill_for_writer),
+            (self._readiness.reading, self.records.fill_for_reader),
         )
         turns = [asyncio.ensure_future(way.complete(deadline, 0, act)) for way, act in ways]
         try:
@@ -227,7 +227,7 @@ class SSLSocket(socket):
         records = tls.records
         try:
             hasty = records.more or records.unsent or self._timeout is not None
-            if hasty or type(bufsize) is not int or bufsize < 1:
+            if hasty or self._reading.line.busy or type(bufsize) is not int or bufsize < 1:
                 return await tls.hear(self._deadline(), records.take, 0, index(bufsize))
             try:
                 return await self._reading.next_piece(PLENTY, records.take, bufsize)
@@ -338,8 +338,13 @@ class SSLSocket(socket):
 
     async def wait_readable(self) -> None:
         """Await that a receive need not wait for the kernel; decrypted bytes count."""
-        if self._tls is None or (not self._tls.records.more and not self.pending()):
-            await super().wait_readable()
+        if self._tls is None:
+            return await super().wait_readable()
+        records = self._tls.records
+        try:
+            return await self._reading.complete(self._deadline(), 0, records.await_readable)
+        finally:
+            records.let_writers_look()
 
     # --- what TLS refuses ------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class Conversation:
         try:
             self.records.flush_for_reader()
         except BlockingIOError:
-            self.records.fill_for_writer()
+            self.records.fill_for_reader()
 
     def say(self, attempt: Giving | GivingFile) -> int:
         """The result of a writer's attempt."""
@@ -228,8 +228,13 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
 
     def wait_readable(self) -> None:
         """Wait until a receive need not wait for the kernel; decrypted bytes count."""
-        if self._tls is None or not (self._tls.records.more or self.pending()):
-            socket.wait_readable(self)
+        if self._tls is None:
+            return socket.wait_readable(self)
+        records = self._tls.records
+        try:
+            return self._complete(self._reading, 0, 0, records.await_readable)
+        finally:
+            records.let_writers_look()
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -171,6 +171,44 @@ async def test_a_waiter_whose_time_is_over_leaves_the_line(place: int, ours: Fac
         assert await readers[0] == b"a"
 
 
+async def lateness(call: Awaitable[Any]) -> float:
+    """How long after its start a call of 3 ms times out, in a loop that is never idle."""
+    begun, busy = time.monotonic(), asyncio.ensure_future(never_idle())
+    with pytest.raises(TimeoutError):
+        await call
+    passed = time.monotonic() - begun
+    busy.cancel()
+    return passed
+
+
+async def never_idle() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+async def test_nobody_in_line_times_out_early(stack: ExitStack) -> None:
+    one, other = map(stack.enter_context, aiosock.socketpair())
+    first = await waiting(one.recv(1))
+    one.settimeout(0.003)
+    for _ in range(20):
+        assert await lateness(one.recv(1)) >= 0.003
+    other.close()
+    await first[0]
+
+
+async def test_no_lookup_times_out_early(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look_up(*args: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("aiosock._socket.numeric_address", look_up)
+    sock = stack.enter_context(aiosock.socket())
+    sock.settimeout(0.003)
+    for _ in range(20):
+        assert await lateness(sock.connect(("name.test", 1))) >= 0.003
+
+
 WRONG: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "recv": lambda s: s.recv("many"),
     "recv_into": lambda s: s.recv_into(b"constant"),
@@ -218,6 +256,22 @@ async def test_both_directions_at_once_through_tiny_buffers(net: Face) -> None:
 
 def argument(send: str, data: bytes) -> Any:
     return {"sendmsg": [data], "sendfile": io.BytesIO(data)}.get(send, data)
+
+
+@pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])
+async def test_a_sender_who_never_waits_comes_between_no_pieces(
+    send: str, stack: ExitStack
+) -> None:
+    one, other = map(stack.enter_context, aiosock.socketpair())
+    sending = await waiting(one.sendall(b"A" * 10**6))
+    await other.recv(10**6)  # now there is room, of which the loop has not heard
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError) as refusal:
+        await getattr(one, send)(argument(send, b"B"))
+    assert getattr(refusal.value, "bytes_sent", 0) == 0
+    other.close()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        await sending[0]
 
 
 @pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])

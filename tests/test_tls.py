@@ -1106,6 +1106,55 @@ async def test_as_many_bytes_as_are_taken_at_once(stack: ExitStack) -> None:
         assert await waits == more
 
 
+async def test_who_waits_in_line_for_readability_hears_of_decrypted_bytes(
+    stack: ExitStack,
+) -> None:
+    sock, peer = await with_peer(stack)
+    first, ready, last = [
+        await waiting(call) for call in (sock.recv(1), sock.wait_readable(), sock.recv(4))
+    ]
+    await peer.send(HELLO)
+    async with asyncio.timeout(5):
+        assert await first + await last == HELLO
+        await ready
+
+
+async def test_readers_behind_a_sender_who_gave_up_hear_all_that_comes(stack: ExitStack) -> None:
+    """What he left unsent makes all of them wait for both directions."""
+    sock, peer = await with_peer(stack, tiny=True)
+    await cancelled(await waiting(sock.sendall(BULK)))
+    readers = {await waiting(sock.recv(100)) for _ in range(4)}
+    while readers:
+        await peer.sock.sendall(peer.sealed(HELLO))
+        how = asyncio.FIRST_COMPLETED
+        done, readers = await asyncio.wait(readers, timeout=5, return_when=how)
+        assert [reader.result() for reader in done] == [HELLO]
+        await asyncio.sleep(0.005)  # the others see that nothing is left
+
+
+async def test_what_others_have_left_says_nothing_of_the_kernel(stack: ExitStack) -> None:
+    """Readers in line, of whom the first has taken all, and data that comes meanwhile."""
+    sock, peer = await with_peer(stack)
+    readers = [await waiting(sock.recv(1)) for _ in HELLO]
+    await peer.send(HELLO)
+    await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED)
+    await peer.send(b"!")
+    async with asyncio.timeout(5):
+        assert b"".join([await reader for reader in readers]) == HELLO
+        assert await sock.recv(1) == b"!"
+
+
+async def test_close_tells_readers_in_line_the_same_behind_the_peers_end(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack)
+    readers = [await waiting(outcome(sock.recv(1))) for _ in range(9)]
+    await peer.sock.sendall(peer.farewell())
+    await asyncio.wait(readers, return_when=asyncio.FIRST_COMPLETED)
+    sock.close()
+    told = [getattr(seen, "errno", seen) for seen in [await reader for reader in readers]]
+    ended = told.index(errno.EBADF)
+    assert told == [b""] * ended + [errno.EBADF] * (9 - ended)
+
+
 async def test_wait_readable_knows_of_decrypted_bytes(stack: ExitStack) -> None:
     sock, peer = await with_peer(stack, server_side=True)  # and no tickets come
     sock.settimeout(0.0)
@@ -1514,8 +1563,22 @@ async def test_who_cannot_say_anything_any_more_still_hears(
     await peer.sock.sendall(sealed[9:])
     reset(peer.sock)
     assert await reading == HELLO
-    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+    with pytest.raises(ConnectionResetError):
         await sock.recv()
+
+
+async def test_a_reset_that_met_an_answer_is_no_ragged_end(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack, tiny=True, suppress_ragged_eofs=True)
+    await cancelled(await waiting(sock.sendall(BULK)))
+    sealed = peer.sealed(HELLO)
+    await peer.sock.sendall(sealed[:9])
+    reading = await waiting(sock.recv())
+    await peer.sock.sendall(sealed[9:])
+    reset(peer.sock)
+    assert await reading == HELLO
+    with pytest.raises(ConnectionResetError):
+        await sock.recv()
+    assert await sock.recv() == b""
 
 
 async def test_a_reset_under_a_sender(stack: ExitStack) -> None:
