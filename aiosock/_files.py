@@ -391,7 +391,9 @@ class BinaryFile(_Buffer[bytes]):
         try:
             await self._send_unsent()
         except BlockingIOError:
-            excess = max(0, len(self._unsent) - self._room)
+            excess = min(
+                size, max(0, len(self._unsent) - self._room)
+            )  # what was taken before stays
             del self._unsent[len(self._unsent) - excess :]
             if excess:
                 raise would_block(size - excess) from None

@@ -731,6 +731,28 @@ async def test_of_a_long_piece_a_non_blocking_file_keeps_as_much_as_fits(net: Fa
     assert got + await drain(other) == data[:taken]
 
 
+@pytest.mark.parametrize("mode", ["w", "wb"])
+async def test_what_a_late_call_has_left_stays_when_there_is_no_room_for_more(
+    pair: Pair, mode: str
+) -> None:
+    one, other = pair
+    one.settimeout(0.01)
+    data: Any = "A" * 1_000_000 if mode == "w" else b"A" * 1_000_000
+    file = one.makefile(mode)
+    with pytest.raises(TimeoutError):
+        await file.write(data)
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError) as full:
+        await file.write(data[:5])
+    taken = full.value.characters_written
+    assert taken == (5 if mode == "w" else 0)
+    one.setblocking(True)
+    closing = asyncio.create_task(file.close())
+    async with asyncio.timeout(LIMIT), other.makefile("rb") as reader:
+        assert await reader.readexactly(len(data) + taken) == b"A" * (len(data) + taken)
+    await closing
+
+
 async def test_text_that_cannot_be_sent_now_goes_with_what_follows(pair: Pair) -> None:
     one, other = pair
     await fill(one)
