@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from faces import LIMIT, Face
-from secured import secured_pair
+from secured import exactly, secured_pair, with_peer
 
 import aiosock
 import aiosock_sync
@@ -1189,6 +1189,26 @@ async def test_lines_go_through_tls(secure: tuple[aiosock.SSLSocket, aiosock.SSL
         await peer.write(b"end\r\n")
         await peer.flush()
         assert await file.readline() == "end\r\n"
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+async def test_what_tls_has_encrypted_for_a_cancelled_call_is_waited_for(
+    end: str, stack: ExitStack
+) -> None:
+    one, peer = await with_peer(stack, tiny=True)
+    file, data = one.makefile("wb"), os.urandom(60_000)
+    writing = asyncio.create_task(file.write(data))
+    await asyncio.sleep(0.01)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    ending = asyncio.create_task(getattr(file, end)())
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    async with asyncio.timeout(LIMIT):
+        assert await exactly(len(data), peer.recv) == data
+        await ending
+        await file.close()
 
 
 async def test_close_notify_is_said_when_the_last_file_closes(
