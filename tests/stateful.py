@@ -8,6 +8,7 @@ seed was printed:
 """
 
 import asyncio
+import gc
 import os
 import random
 import sys
@@ -50,8 +51,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.descriptors = open_descriptors()
         self.loop = type(self).new_loop()
-        self.unheard: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.unheard.append(context))
+        self.unheard = unheard = list[dict[str, Any]]()
+        self.loop.set_exception_handler(lambda _, context: unheard.append(context))
         self.stack = ExitStack()
         self.before = self.run(self.there())
 
@@ -86,16 +87,19 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.run(self.abandon())
             self.loop.close()
+            del self.loop
+            gc.collect()  # uvloop's holds descriptors as long as it lives
         if well:
             assert self.unheard == []
             assert open_descriptors() <= self.descriptors
 
     async def abandon(self) -> None:
-        """After a failure: let nobody wait for ever."""
+        """Let nobody wait for ever, when a run was given up."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await turns(4)
 
 
 async def in_time(work: Coroutine[Any, Any, T]) -> T:

@@ -147,6 +147,10 @@ class Called:
             self.outcome = error
         self.took = time.monotonic() - self.begun
 
+    def close(self) -> None:
+        if isinstance(self.outcome, aiosock.socket):
+            self.outcome.close()
+
     @property
     def must_end(self) -> bool:
         """Whether it ends by itself, and soon, once all is told."""
@@ -199,6 +203,7 @@ class Racing(Machine):
         name = f"h{len(self.hosts)}.test"
         self.hosts[name] = host
         called = Called(name, host, delay, timeout, all_errors)
+        self.stack.callback(called.close)
         self.calls.append((called, self.start(called.run())))
         self.settle()
 
@@ -239,7 +244,7 @@ class Racing(Machine):
             self.calls.remove((called, task))
             self.judge(called)
         if not self.calls:
-            assert open_descriptors() == self.before["descriptors"] + self.mine
+            assert self.run(self.there())["descriptors"] == self.before["descriptors"] + self.mine
 
     def judge(self, called: Called) -> None:
         outcome = called.outcome

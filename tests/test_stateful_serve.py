@@ -129,7 +129,9 @@ class Serving(Machine):
     @rule(count=st.integers(1, 4))
     def come(self, count: int) -> None:
         for _ in range(min(count, MOST - len(self.clients))):
-            self.clients.append(self.run(self.connected()))
+            client = self.run(self.connected())
+            self.stack.callback(client.close)
+            self.clients.append(client)
         self.settle()
 
     async def connected(self) -> Client:
