@@ -151,8 +151,9 @@ class Files(Machine):
         if kind == "text":
             self.how = {"encoding": "utf-8", "errors": "replace", "newline": newline}
         mode, size = ("rw" if kind == "text" else "rwb"), (0 if kind == "raw" else size)
-        self.file: Any = self.sock.makefile(mode, size, **self.how)
-        self.stack.callback(getattr(self.file, "buffer", self.file)._end)  # without a word
+        file: Any = self.sock.makefile(mode, size, **self.how)
+        self.file = file
+        self.stack.callback(getattr(file, "buffer", file)._end)  # what is unsent is given up
         # Reading.
         self.said = bytearray()  # all that the kernel has for us
         self.held = b"", b""  # the rest of a piece: on the wire, and as it is
