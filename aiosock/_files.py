@@ -224,6 +224,7 @@ class BinaryFile(_Buffer[bytes]):
         self.mode = "r" * self._reads + "w" * self._writes + "b"
         self._writing = _Turns()
         self._unsent = bytearray()
+        self._cut_short = False  # a send was: what TLS has encrypted by then goes with the next
         sock._io_refs += 1
         self.closed = False
 
@@ -394,7 +395,9 @@ class BinaryFile(_Buffer[bytes]):
         try:
             await self._send_unsent()
         except BlockingIOError:
-            excess = max(0, len(self._unsent) - self._room)
+            excess = min(
+                size, max(0, len(self._unsent) - self._room)
+            )  # what was taken before stays
             del self._unsent[len(self._unsent) - excess :]
             if excess:
                 raise would_block(size - excess) from None
@@ -404,14 +407,16 @@ class BinaryFile(_Buffer[bytes]):
 
     async def _send_unsent(self) -> None:
         """Send all that was taken until it is this call's turn."""
-        if not (self._unsent or self._writing.users):
+        if not (self._unsent or self._writing.users or self._cut_short):
             return
         async with self._writing:
             data, self._unsent = self._unsent, bytearray()
             try:
-                if data:
+                if data or self._cut_short:
                     await self._sock.sendall(data)
+                    self._cut_short = False
             except BaseException as error:
+                self._cut_short = True
                 self._unsent[:0] = data[getattr(error, "bytes_sent", 0) :]
                 if isinstance(error, BlockingIOError):
                     raise would_block(0) from None

@@ -257,8 +257,11 @@ class _Pause(Event):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        self[0].get_loop().call_later(PAUSE, wake, self[0])
-        return super().__await__()
+        alarm = self[0].get_loop().call_later(PAUSE, wake, self[0])
+        try:
+            yield from super().__await__()
+        finally:
+            alarm.cancel()
 
 
 class _PauseLine(Line):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from faces import LIMIT, Face
-from secured import secured_pair
+from secured import exactly, secured_pair, with_peer
 
 import aiosock
 import aiosock_sync
@@ -732,6 +732,28 @@ async def test_of_a_long_piece_a_non_blocking_file_keeps_as_much_as_fits(net: Fa
     assert got + await drain(other) == data[:taken]
 
 
+@pytest.mark.parametrize("mode", ["w", "wb"])
+async def test_what_a_late_call_has_left_stays_when_there_is_no_room_for_more(
+    pair: Pair, mode: str
+) -> None:
+    one, other = pair
+    one.settimeout(0.01)
+    data: Any = "A" * 1_000_000 if mode == "w" else b"A" * 1_000_000
+    file = one.makefile(mode)
+    with pytest.raises(TimeoutError):
+        await file.write(data)
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError) as full:
+        await file.write(data[:5])
+    taken = full.value.characters_written
+    assert taken == (5 if mode == "w" else 0)
+    one.setblocking(True)
+    closing = asyncio.create_task(file.close())
+    async with asyncio.timeout(LIMIT), other.makefile("rb") as reader:
+        assert await reader.readexactly(len(data) + taken) == b"A" * (len(data) + taken)
+    await closing
+
+
 async def test_text_that_cannot_be_sent_now_goes_with_what_follows(pair: Pair) -> None:
     one, other = pair
     await fill(one)
@@ -1168,6 +1190,26 @@ async def test_lines_go_through_tls(secure: tuple[aiosock.SSLSocket, aiosock.SSL
         await peer.write(b"end\r\n")
         await peer.flush()
         assert await file.readline() == "end\r\n"
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+async def test_what_tls_has_encrypted_for_a_cancelled_call_is_waited_for(
+    end: str, stack: ExitStack
+) -> None:
+    one, peer = await with_peer(stack, tiny=True)
+    file, data = one.makefile("wb"), os.urandom(60_000)
+    writing = asyncio.create_task(file.write(data))
+    await asyncio.sleep(0.01)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    ending = asyncio.create_task(getattr(file, end)())
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    async with asyncio.timeout(LIMIT):
+        assert await exactly(len(data), peer.recv) == data
+        await ending
+        await file.close()
 
 
 async def test_close_notify_is_said_when_the_last_file_closes(

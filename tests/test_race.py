@@ -25,6 +25,7 @@ from secured import HOST, serving, trusting
 import aiosock
 import aiosock_sync
 from aiosock import _race
+from aiosock._poller import poller_of
 from aiosock._race import Schedule
 from aiosock_sync import _driver
 
@@ -897,9 +898,14 @@ def timers() -> int:
     return sum(not handle.cancelled() for handle in scheduled)
 
 
+def registrations() -> int:
+    """The directions of sockets that wake somebody on this loop."""
+    return sum(map(len, poller_of(asyncio.get_running_loop()).waiters.values()))
+
+
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """At its end there is no task, no timer, no descriptor and no unheard error more."""
+    """At its end no task, timer, descriptor, registration and unheard error is left."""
     loop, said = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: said.append(context))
     with nothing_more():
@@ -912,9 +918,18 @@ def nothing_left() -> Iterator[None]:
 @contextmanager
 def nothing_more() -> Iterator[None]:
     """The same, but for errors that only the collector finds unheard."""
-    before = open_descriptors(), timers(), len(asyncio.all_tasks())
+    before = what_there_is()
     yield
-    assert (open_descriptors(), timers(), len(asyncio.all_tasks())) == before
+    assert what_there_is() == before
+
+
+def what_there_is() -> dict[str, int]:
+    return {
+        "descriptors": open_descriptors(),
+        "timers": timers(),
+        "tasks": len(asyncio.all_tasks()),
+        "registrations": registrations(),
+    }
 
 
 async def test_the_losers_are_gone_before_the_call_returns(stack: ExitStack) -> None:
