@@ -52,7 +52,7 @@ import aiosock
 
 T = TypeVar("T")
 
-FEW = 12  # programs of a short run
+FEW = 20  # programs of a short run
 STEPS = 60
 LIMIT = 5.0  # seconds until what must happen is given up
 SHORT = 0.01  # seconds: a timeout that is waited for
@@ -158,8 +158,8 @@ def on_one(**given: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], A
                 step(self, handles[pick % len(handles)], **chosen)
 
         on_a_handle.__name__ = step.__name__
-        chosen: Any = {"pick": picks, **given}
-        return rule(**chosen)(on_a_handle)
+        made: Any = rule  # whose overloads know no dictionary
+        return made(pick=picks, **given)(on_a_handle)
 
     return decorate
 
