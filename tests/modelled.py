@@ -398,11 +398,14 @@ class Box:
         found = []
         if self.acts and not self.is_open:
             found.append("waits for a closed socket")
-        elif self.hearers and (self.left or polled(self.sock, select.POLLIN)):
+        elif self.hearers and self.has_some():
             found.append("a reader sleeps beside a datagram")
-        elif self.speakers and not self.other.left:
+        elif self.speakers and not (self.other.is_open and self.other.has_some()):
             found.append("a sender sleeps although there is room")
         return found
+
+    def has_some(self) -> bool:
+        return self.left > 0 or polled(self.sock, select.POLLIN)
 
 
 class Hearing(Act):

@@ -64,7 +64,8 @@ kinds = st.sampled_from(["tcp", "unix", "tls"])
 picks = st.integers(0, 2**16)
 turns = st.integers(0, 3)
 sizes = st.one_of(st.integers(1, 50), st.integers(1, 20000))
-lengths = st.one_of(st.integers(0, 50), st.integers(0, 5000), st.integers(10**5, 4 * 10**5))
+bulks = st.integers(10**5, 4 * 10**5)
+lengths = st.one_of(st.integers(0, 50), st.integers(0, 5000), bulks)
 timeouts = st.sampled_from([None, None, 0.0, SHORT, LONG])
 
 
@@ -366,6 +367,29 @@ class Streams(Program):
             acts[pick % len(acts)].cancel()
             self.turn(then)
 
+    @on_one(verb=st.sampled_from([*WRITES]), size=bulks, then=turns, after=turns)
+    def give_a_send_up(self, handle: Handle, verb: str, size: int, then: int, after: int) -> None:
+        """It says how far it got."""
+        self._send(handle, verb, size, then)
+        for act in handle.senders[-1:]:
+            act.cancel()
+        self.turn(after)
+
+    @on_one(size=sizes, share=st.integers(1, 99), then=turns, after=turns)
+    def give_a_gathering_up(
+        self, handle: Handle, size: int, share: int, then: int, after: int
+    ) -> None:
+        """What MSG_WAITALL had by then comes first in the next call."""
+        one, other = handle.end.connection.ends
+        peers = (other if handle.end is one else one).open
+        if not peers or handle.end.connection.is_secure or len(handle.end.open) > 1:
+            return
+        gather = partial(handle.sock.recv, size, aiosock.MSG_WAITALL)
+        self.start(gathering := Reading(handle, gather, size, whole=True), then=then)
+        self._send(peers[0], "sendall", size * share // 100, then + 1)
+        gathering.cancel()
+        self.turn(after)
+
     @on_one(how=st.sampled_from(["not yet", "not yet", "close", "reset", "half close"]))
     def end(self, handle: Handle, how: str) -> None:
         ends = {"close": self._close, "reset": self._reset, "half close": self._half_close}
@@ -597,7 +621,8 @@ class Datagrams(Program):
 
     def letters(self, box: Box, count: int) -> list[bytes]:
         """So many as the receiver's buffer holds for certain, which UDP would not wait for."""
-        is_full = box.other.left + count > 40 or len(box.speakers) > 1
+        most = 40 if box.sock.family == aiosock.AF_INET else 1000
+        is_full = box.other.left + count > most or len(box.speakers) > 1
         self.written += 1
         dice = random.Random(self.written)
         return [dice.randbytes(dice.randrange(ROOM)) for _ in range(0 if is_full else count)]
@@ -609,10 +634,21 @@ class Datagrams(Program):
             call = lambda: once(send([data] if verb == "sendmsg" else data), len(data))  # noqa: E731, B023  # called before the next
             self.start(Speaking(box, call, [data]), then=then)
 
-    @on_one(count=st.integers(1, 30), then=turns)
+    @on_one(count=st.one_of(st.integers(1, 30), st.integers(300, 700)), then=turns)
     def say_many(self, box: Box, count: int, then: int) -> None:
+        self._say_many(box, count, then)
+
+    def _say_many(self, box: Box, count: int, then: int) -> None:
         if letters := self.letters(box, count):
             self.start(Speaking(box, partial(box.sock.send_many, letters), letters), then=then)
+
+    @on_one(count=st.integers(300, 700), then=turns, after=turns)
+    def give_many_up(self, box: Box, count: int, then: int, after: int) -> None:
+        """It says how many are on their way."""
+        self._say_many(box, count, then)
+        for act in box.speakers[-1:]:
+            act.cancel()
+        self.turn(after)
 
     @rule(pick=picks, then=turns)
     def cancel(self, pick: int, then: int) -> None:
