@@ -594,7 +594,7 @@ def _answer(turn: asyncio.Future[bool], answer: bool) -> None:
 
 
 def _be_late(turn: asyncio.Future[bool], deadline: float) -> None:
-    """No turn came before the deadline.  A loop that counts milliseconds rings a part of one early."""
+    """No turn came in time.  A loop that counts milliseconds may ring a part of one early."""
     if left := time_left(deadline):
         turn.get_loop().call_later(left, _be_late, turn, deadline)
     else:

@@ -203,7 +203,7 @@ class Records:
 
     def flush_quietly(self) -> None:
         """As much as fits."""
-        with suppress(BlockingIOError):
+        with suppress(OSError):
             self.flush_for_reader()
 
     def let_writers_look(self) -> None:

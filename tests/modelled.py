@@ -20,7 +20,23 @@ from typing import Any, Final
 
 import aiosock
 
-__all__ = ["Act", "Connection", "End", "Handle", "Pipe", "Reading", "Sending", "open_sockets"]
+__all__ = [
+    "Accepting",
+    "Act",
+    "Box",
+    "Connection",
+    "Door",
+    "End",
+    "Handle",
+    "Hearing",
+    "Knocking",
+    "Pipe",
+    "Reading",
+    "Sending",
+    "Speaking",
+    "open_sockets",
+    "polled",
+]
 
 LOST: Final = (ConnectionResetError, BrokenPipeError)
 REFUSED: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -99,6 +115,11 @@ class Handle:
         return isinstance(self.sock, aiosock.SSLSocket)
 
     @property
+    def gathers(self) -> bool:
+        """Whether bytes may be here that no other descriptor sees: of a MSG_WAITALL."""
+        return self.holds or any(reader.whole for reader in self.readers)
+
+    @property
     def acts(self) -> "list[Act]":
         return [*self.readers, *self.senders]
 
@@ -107,7 +128,7 @@ class Handle:
         if not self.is_open:
             return ["waits for a closed socket"] if self.acts else []
         found = []
-        if self.readers and polled(self.sock, select.POLLIN) and not self.readers[0].looks_on:
+        if self.readers and polled(self.sock, select.POLLIN):
             found.append("a reader sleeps although there is something to read")
         if self.readers and self.readers[0].could_go_on:
             found.append("a reader sleeps although the model knows of bytes")
@@ -177,11 +198,9 @@ class Act:
 
     task: "asyncio.Task[None]"
 
-    def __init__(self, handle: Handle, call: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, handle: Any, call: Callable[[], Awaitable[Any]]) -> None:
         self.handle, self._call = handle, call
-        self.pipe = handle.end.into
         self.timeout = handle.sock.gettimeout()
-        self.is_secure = handle.end.connection.is_secure
         self.is_cancelled = False
 
     def start(self) -> None:
@@ -231,7 +250,7 @@ class Act:
         """Whether the error is one that may come now."""
         if isinstance(error, asyncio.CancelledError):
             assert self.is_cancelled
-        elif isinstance(error, TimeoutError):
+        elif isinstance(error, TimeoutError) and error.errno is None:
             assert error.args == ("timed out",)
             assert self.timeout
             assert time.monotonic() - self._begun >= self.timeout
@@ -247,12 +266,13 @@ class Act:
 
 
 class Reading(Act):
-    """A call that receives at most `size` bytes; `whole` with MSG_WAITALL, `peek` without taking."""
+    """A call that receives at most `size` bytes: `whole` with MSG_WAITALL, a look if it `peeks`."""
 
     def __init__(
         self, handle: Handle, call: Any, size: int, whole: bool = False, peeks: bool = False
     ) -> None:
         super().__init__(handle, call)
+        self.pipe, self.is_secure = handle.end.into, handle.end.connection.is_secure
         self.size, self.whole, self.peeks = size, whole and self.timeout is None, peeks
         self._was_ready = False
 
@@ -265,11 +285,6 @@ class Reading(Act):
 
     def leave(self) -> None:
         self.handle.readers.remove(self)
-
-    @property
-    def looks_on(self) -> bool:
-        """Whether it may leave alone what there is to read."""
-        return self.whole and self.handle.end.connection.kind == "unix" and self.peeks
 
     @property
     def could_go_on(self) -> bool:
@@ -311,8 +326,7 @@ class Sending(Act):
     def __init__(self, handle: Handle, call: Any, payload: bytes, whole: bool) -> None:
         super().__init__(handle, call)
         self.payload, self._whole = payload, whole or self.timeout is None
-        self.pipe = handle.end.out
-        self._may_break = self.pipe.ended
+        self.pipe, self.is_secure = handle.end.out, handle.end.connection.is_secure
 
     def enter(self) -> None:
         if self.pipe.deaf:
@@ -342,4 +356,183 @@ class Sending(Act):
         self.pipe.give(self.payload[:sent])
 
     def may_fail(self, error: BaseException) -> bool:
-        return isinstance(error, LOST) and (self.pipe.deaf or self.pipe.ended or self.pipe.torn)
+        told = (*LOST, ssl.SSLError) if self.is_secure else LOST
+        return isinstance(error, told) and (self.pipe.deaf or self.pipe.ended or self.pipe.torn)
+
+
+# --- datagrams -------------------------------------------------------------------------------
+
+GONE: Final = {
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.EPIPE,
+    errno.EDESTADDRREQ,
+}
+
+
+class Box:
+    """One of two sockets that send datagrams to each other."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock, self.is_open = sock, True
+        self.given, self.seen = list[bytes](), 0  # what came here, and how much of it was taken
+        self.hearers, self.speakers = list[Hearing](), list[Speaking]()
+        self.other: Box = self
+
+    @property
+    def left(self) -> int:
+        return len(self.given) - self.seen
+
+    @property
+    def acts(self) -> "list[Act]":
+        return [*self.hearers, *self.speakers]
+
+    def shows(self, messages: list[bytes]) -> None:
+        """These come next in what was sent, or is being sent."""
+        speakers = self.other.speakers
+        known = self.given + (speakers[0].messages if speakers else [])
+        assert messages == known[self.seen : self.seen + len(messages)], "lost, doubled or mixed"
+
+    def sleepers(self) -> list[str]:
+        found = []
+        if self.acts and not self.is_open:
+            found.append("waits for a closed socket")
+        elif self.hearers and self.has_some():
+            found.append("a reader sleeps beside a datagram")
+        elif self.speakers and not (self.other.is_open and self.other.has_some()):
+            found.append("a sender sleeps although there is room")
+        return found
+
+    def has_some(self) -> bool:
+        return self.left > 0 or polled(self.sock, select.POLLIN)
+
+
+class Hearing(Act):
+    """A call that receives datagrams: a list of them."""
+
+    def __init__(self, box: Box, call: Any, peeks: bool = False) -> None:
+        super().__init__(box, call)
+        self._peeks = peeks
+
+    def enter(self) -> None:
+        self.handle.hearers.append(self)
+
+    def leave(self) -> None:
+        self.handle.hearers.remove(self)
+
+    def returned(self, messages: list[bytes]) -> None:
+        assert messages
+        self.handle.shows(messages)
+        if not self._peeks:
+            self.handle.seen += len(messages)
+
+    def may_fail(self, error: BaseException) -> bool:
+        return not self.handle.other.is_open and getattr(error, "errno", 0) in GONE
+
+
+class Speaking(Act):
+    """A call that sends datagrams."""
+
+    def __init__(self, box: Box, call: Any, messages: list[bytes]) -> None:
+        super().__init__(box, call)
+        self.messages = messages
+
+    def enter(self) -> None:
+        self.handle.speakers.append(self)
+
+    def leave(self) -> None:
+        self.handle.speakers.remove(self)
+
+    def returned(self, count: int) -> None:
+        assert count == len(self.messages) or self.timeout == 0.0
+        self._given(count)
+
+    def failed(self, error: BaseException) -> None:
+        self._given(getattr(error, "messages_sent", 0))
+        if isinstance(error, ConnectionRefusedError) and self.handle.sock.family == aiosock.AF_UNIX:
+            self.handle.seen = len(self.handle.given)  # Linux throws them away
+        super().failed(error)
+
+    def _given(self, count: int) -> None:
+        self.handle.other.given += self.messages[:count]
+
+    def may_fail(self, error: BaseException) -> bool:
+        return not self.handle.other.is_open and getattr(error, "errno", 0) in GONE
+
+
+# --- arrivals --------------------------------------------------------------------------------
+
+
+class Door:
+    """A listener, and who waits to go through it, on both sides."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock, self.is_open, self.is_tcp = sock, True, sock.family == aiosock.AF_INET
+        self.came, self.let_in = list[Any](), list[Any]()
+        self.acts = list[Act]()
+
+    def sleepers(self) -> list[str]:
+        found = []
+        if not self.is_open:
+            found += ["waits for a closed door" for act in self.acts if isinstance(act, Accepting)]
+        elif any(isinstance(act, Accepting) for act in self.acts):
+            found += ["somebody stands at the door"] * polled(self.sock, select.POLLIN)
+        if self.is_open and not polled(self.sock, select.POLLIN):
+            found += ["there is room" for act in self.acts if isinstance(act, Knocking)]
+        return found
+
+
+class Accepting(Act):
+    """A call of accept; what it returns is kept in a list."""
+
+    def __init__(self, door: Door, kept: list[Any]) -> None:
+        super().__init__(door, door.sock.accept)
+        self._kept = kept
+
+    def enter(self) -> None:
+        self.handle.acts.append(self)
+
+    def leave(self) -> None:
+        self.handle.acts.remove(self)
+
+    def returned(self, result: tuple[Any, Any]) -> None:
+        sock, address = result
+        self._kept.append(sock)
+        self.handle.let_in.append(address)
+
+    def may_fail(self, error: BaseException) -> bool:
+        return False
+
+
+class Client:
+    """A socket that is to be connected."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock, self.is_open = sock, True
+
+
+class Knocking(Act):
+    """A call of connect, which a cancellation or a timeout may find made already."""
+
+    def __init__(self, door: Door, sock: Any) -> None:
+        super().__init__(Client(sock), lambda: sock.connect(self._address))
+        self._door, self._address = door, door.sock.getsockname()
+
+    def enter(self) -> None:
+        self._door.acts.append(self)
+
+    def leave(self) -> None:
+        self._door.acts.remove(self)
+
+    def returned(self, result: None) -> None:
+        assert self.handle.sock.getpeername() == self._address
+        self._door.came.append(self.handle.sock.getsockname())
+
+    def failed(self, error: BaseException) -> None:
+        if self._door.is_tcp:  # where the kernel goes on alone
+            self._door.came.append(self.handle.sock.getsockname())
+        super().failed(error)
+
+    def may_fail(self, error: BaseException) -> bool:
+        return not self._door.is_open and getattr(error, "errno", 0) in GONE

@@ -183,7 +183,7 @@ async def lateness(call: Awaitable[Any]) -> float:
 
 async def never_idle() -> None:
     while True:
-        await asyncio.sleep(0)
+        await turns(1)
 
 
 async def test_nobody_in_line_times_out_early(stack: ExitStack) -> None:
@@ -196,9 +196,7 @@ async def test_nobody_in_line_times_out_early(stack: ExitStack) -> None:
     await first[0]
 
 
-async def test_no_lookup_times_out_early(
-    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_lookup_times_out_early(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(*args: Any) -> None:
         await asyncio.Event().wait()
 

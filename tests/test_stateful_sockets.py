@@ -17,11 +17,12 @@ import asyncio
 import io
 import os
 import random
+import select
 import socket as _stdlib
 import struct
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -29,25 +30,42 @@ from conftest import LOOPS
 from faults import RUNS, SEED, replay
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from modelled import Act, Connection, End, Handle, Reading, Sending, open_sockets
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from modelled import (
+    Accepting,
+    Act,
+    Box,
+    Connection,
+    Door,
+    Handle,
+    Hearing,
+    Knocking,
+    Reading,
+    Sending,
+    Speaking,
+    open_sockets,
+    polled,
+)
 from secured import HOST, raw_pair, usual
 
 import aiosock
 
 T = TypeVar("T")
 
-FEW = 12  # programs of a short run
-STEPS = 30
+FEW = 20  # programs of a short run
+STEPS = 60
 LIMIT = 5.0  # seconds until what must happen is given up
 SHORT = 0.01  # seconds: a timeout that is waited for
 LONG = 30.0  # seconds: a timeout that never comes
+ROOM = 400  # bytes of a datagram, at most
 AT_ONCE = struct.pack("ii", 1, 0)  # lingering for no time: closing resets
 
+kinds = st.sampled_from(["tcp", "unix", "tls"])
 picks = st.integers(0, 2**16)
 turns = st.integers(0, 3)
 sizes = st.one_of(st.integers(1, 50), st.integers(1, 20000))
-lengths = st.one_of(st.integers(0, 50), st.integers(0, 5000), st.integers(10**5, 4 * 10**5))
+bulks = st.integers(10**5, 4 * 10**5)
+lengths = st.one_of(st.integers(0, 50), st.integers(0, 5000), bulks)
 timeouts = st.sampled_from([None, None, 0.0, SHORT, LONG])
 
 
@@ -102,6 +120,32 @@ class Program(RuleBasedStateMachine):
     def over(self, acts: list[Act]) -> None:
         self.until(lambda: ["it goes on" for act in acts if act in self.acts])
 
+    def teardown(self) -> None:
+        try:
+            if not self.has_failed:
+                self.finish()
+                assert not self.acts
+                assert open_sockets() == self.before
+        finally:
+            for act in self.acts:
+                act.cancel()
+            self.clean_up()
+            self.loop.run_until_complete(_turn(3))
+            self.loop.close()
+
+    def finish(self) -> None:
+        """Bring all to its end, and close it."""
+        raise NotImplementedError
+
+    def clean_up(self) -> None:
+        """Close what is open, after a failure."""
+        for handle in self.handles():
+            handle.sock.close()
+
+    def handles(self) -> list[Any]:
+        """What is open."""
+        raise NotImplementedError
+
 
 def on_one(**given: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
     """A rule of which the first argument is one of the open descriptors, if there is one.
@@ -115,7 +159,8 @@ def on_one(**given: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], A
                 step(self, handles[pick % len(handles)], **chosen)
 
         on_a_handle.__name__ = step.__name__
-        return rule(pick=picks, **given)(on_a_handle)
+        made: Any = rule  # whose overloads know no dictionary
+        return made(pick=picks, **given)(on_a_handle)
 
     return decorate
 
@@ -173,12 +218,14 @@ class Files:
 
 async def send_file(sock: Any, make: Callable[[bytes], Any], payload: bytes) -> Any:
     with make(payload) as file:
+        told, sent = None, 0
         try:
             sent = await sock.sendfile(file)
-        except BaseException as error:
-            assert file.tell() == error.bytes_sent  # type: ignore[attr-defined]  # ours, as documented
-            raise
+        except (OSError, asyncio.CancelledError) as error:
+            told, sent = error, error.bytes_sent  # type: ignore[union-attr]  # ours, as documented
         assert file.tell() == sent
+        if told:
+            raise told
         return sent
 
 
@@ -214,14 +261,29 @@ class Streams(Program):
 
     # --- connections --------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.connections) < 3)
-    @rule(kind=st.sampled_from(["tcp", "unix"]), tiny=st.booleans())
+    @initialize(kind=kinds, tiny=st.booleans())
+    def begin(self, kind: str, tiny: bool) -> None:
+        self._connect(kind, tiny)
+
+    @rule(kind=kinds, tiny=st.booleans())
     def connect(self, kind: str, tiny: bool) -> None:
-        one, other = raw_pair(tiny) if kind == "tcp" else _stdlib.socketpair()
+        if sum(bool(end.open) for each in self.connections for end in each.ends) < 5:
+            self._connect(kind, tiny)
+
+    def _connect(self, kind: str, tiny: bool) -> None:
+        one, other = _stdlib.socketpair() if kind == "unix" else raw_pair(tiny)
         for sock in (one, other) if tiny and kind == "unix" else ():
             sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_SNDBUF, 4096)
         pair = aiosock.from_stdlib_socket(one), aiosock.from_stdlib_socket(other)
-        self.connections.append(Connection(*pair, kind))
+        made = Connection(*pair, "unix" if kind == "unix" else "tcp")
+        self.connections.append(made)
+        if kind == "tls":
+            self._secure(made)
+
+    def _secure(self, made: Connection) -> None:
+        client, server = (end.open[0] for end in made.ends)
+        client.sock, server.sock = self.run(_secured(client.sock, server.sock))
+        made.is_secure = True
 
     @on_one(timeout=timeouts)
     def set_timeout(self, handle: Handle, timeout: float | None) -> None:
@@ -236,27 +298,34 @@ class Streams(Program):
 
     @on_one(verb=st.sampled_from([*READS]), size=sizes, then=turns)
     def receive(self, handle: Handle, verb: str, size: int, then: int) -> None:
-        if handle.was_secure and verb not in IN_TLS:
-            verb = IN_TLS[size % 2]
-        self.start(Reading(handle, READS[verb](handle.sock, size), size), then=then)
+        self._receive(handle, size, 1, then, verb)
 
     @on_one(size=sizes, count=st.integers(2, 4), then=turns)
     def receive_at_once(self, handle: Handle, size: int, count: int, then: int) -> None:
         """Several readers of one socket."""
-        call = READS["recv"](handle.sock, size)
+        self._receive(handle, size, count, then)
+
+    def _receive(
+        self, handle: Handle, size: int, count: int, then: int, verb: str = "recv"
+    ) -> None:
+        if any(reader.whole for reader in handle.readers) and not handle.sock.getblocking():
+            return  # it takes from the midst of what another gathers, as with the stdlib's
+        if handle.was_secure and verb not in IN_TLS:
+            verb = IN_TLS[size % 2]
+        call = READS[verb](handle.sock, size)
         self.start(*(Reading(handle, call, size) for _ in range(count)), then=then)
 
     @on_one(size=sizes, then=turns)
     def receive_all(self, handle: Handle, size: int, then: int) -> None:
         if not handle.end.connection.is_secure and len(handle.end.open) == 1:
-            call = lambda: handle.sock.recv(size, aiosock.MSG_WAITALL)  # noqa: E731  # as its neighbours
-            self.start(Reading(handle, call, size, whole=True), then=then)
+            gather = partial(handle.sock.recv, size, aiosock.MSG_WAITALL)
+            self.start(Reading(handle, gather, size, whole=True), then=then)
 
     @on_one(size=sizes, then=turns)
     def peek(self, handle: Handle, size: int, then: int) -> None:
         if not handle.end.connection.is_secure:
-            call = lambda: handle.sock.recv(size, aiosock.MSG_PEEK)  # noqa: E731  # as its neighbours
-            self.start(Reading(handle, call, size, peeks=True), then=then)
+            look = partial(handle.sock.recv, size, aiosock.MSG_PEEK)
+            self.start(Reading(handle, look, size, peeks=True), then=then)
 
     @on_one(then=turns)
     def wait_readable(self, handle: Handle, then: int) -> None:
@@ -266,6 +335,9 @@ class Streams(Program):
 
     @on_one(verb=st.sampled_from([*WRITES]), size=lengths, then=turns)
     def send(self, handle: Handle, verb: str, size: int, then: int) -> None:
+        self._send(handle, verb, size, then)
+
+    def _send(self, handle: Handle, verb: str, size: int, then: int) -> None:
         others = [each for each in handle.end.open if each is not handle]
         if any(other.senders for other in others):
             return  # the kernel alone knows how two descriptors mix
@@ -276,6 +348,17 @@ class Streams(Program):
         call = WRITES[verb](handle.sock, payload)
         self.start(Sending(handle, call, payload, verb in WHOLE), then=then)
 
+    @on_one(verb=st.sampled_from([*WRITES]), size=lengths, then=turns, readers=st.integers(1, 3))
+    def talk(self, handle: Handle, verb: str, size: int, then: int, readers: int) -> None:
+        """The other side listens, before or after that."""
+        ends = handle.end.connection.ends
+        other = ends[handle.end is ends[0]].open
+        if then and other:
+            self._receive(other[0], size // readers + 1, readers, then)
+        self._send(handle, verb, size, then)
+        if not then and other:
+            self._receive(other[0], size // readers + 1, readers, then)
+
     # --- ends -----------------------------------------------------------------------------
 
     @rule(pick=picks, then=turns)
@@ -284,32 +367,55 @@ class Streams(Program):
             acts[pick % len(acts)].cancel()
             self.turn(then)
 
-    @on_one()
-    def close(self, handle: Handle) -> None:
-        self._close(handle, lambda sock: sock.close())
+    @on_one(verb=st.sampled_from([*WRITES]), size=bulks, then=turns, after=turns)
+    def give_a_send_up(self, handle: Handle, verb: str, size: int, then: int, after: int) -> None:
+        """It says how far it got."""
+        self._send(handle, verb, size, then)
+        for act in handle.senders[-1:]:
+            act.cancel()
+        self.turn(after)
 
-    def _close(self, handle: Handle, close: Callable[[Any], T]) -> T:
+    @on_one(size=sizes, share=st.integers(1, 99), then=turns, after=turns)
+    def give_a_gathering_up(
+        self, handle: Handle, size: int, share: int, then: int, after: int
+    ) -> None:
+        """What MSG_WAITALL had by then comes first in the next call."""
+        one, other = handle.end.connection.ends
+        peers = (other if handle.end is one else one).open
+        if not peers or handle.end.connection.is_secure or len(handle.end.open) > 1:
+            return
+        gather = partial(handle.sock.recv, size, aiosock.MSG_WAITALL)
+        self.start(gathering := Reading(handle, gather, size, whole=True), then=then)
+        self._send(peers[0], "sendall", size * share // 100, then + 1)
+        gathering.cancel()
+        self.turn(after)
+
+    @on_one(how=st.sampled_from(["not yet", "not yet", "close", "reset", "half close"]))
+    def end(self, handle: Handle, how: str) -> None:
+        ends = {"close": self._close, "reset": self._reset, "half close": self._half_close}
+        if how in ends:
+            ends[how](handle)
+
+    def _close(self, handle: Handle) -> None:
         if len(handle.end.open) == 1:
             handle.end.ends()
+        self._let_go(handle, handle.sock.close)
+
+    def _let_go(self, handle: Handle, act: Callable[[], T]) -> T:
+        """Close or detach: who waits has heard of it when that is over."""
         acts, handle.is_open = handle.acts, False
-
-        async def main() -> T:
-            return close(handle.sock)
-
-        result = self.run(main())
+        result = self.run(_now(act))
         self.over(acts)
         assert handle.sock.fileno() == -1
         return result
 
-    @on_one()
-    def reset(self, handle: Handle) -> None:
+    def _reset(self, handle: Handle) -> None:
         if handle.end.connection.kind == "tcp" and len(handle.end.open) == 1:
             handle.sock.setsockopt(aiosock.SOL_SOCKET, aiosock.SO_LINGER, AT_ONCE)
             handle.end.out.torn = True
-            self._close(handle, lambda sock: sock.close())
+            self._close(handle)
 
-    @on_one()
-    def half_close(self, handle: Handle) -> None:
+    def _half_close(self, handle: Handle) -> None:
         """In TLS that is a cut."""
         end, secure = handle.end, handle.end.connection.is_secure
         if end.out.senders or end.out.torn or (secure and end.out.ended):
@@ -319,14 +425,13 @@ class Streams(Program):
         end.out.ended = True
         if secure:
             end.out.cut = end.out.torn = True
-            self._close(handle, lambda sock: sock.close())
+            self._close(handle)
 
     # --- descriptors ------------------------------------------------------------------------
 
     @on_one()
     def dup(self, handle: Handle) -> None:
-        gathers = any(isinstance(act, Reading) and act.whole for act in handle.acts)
-        if handle.was_secure or handle.holds or gathers:
+        if handle.was_secure or handle.gathers:
             return
         if len(handle.end.open) < 3:
             copy = handle.end.add(handle.sock.dup())
@@ -335,13 +440,11 @@ class Streams(Program):
     @on_one()
     def detach(self, handle: Handle) -> None:
         """The descriptor goes from one socket to another."""
-        gathers = any(isinstance(act, Reading) and act.whole for act in handle.acts)
-        if handle.end.connection.is_secure or handle.holds or gathers:
+        if handle.end.connection.is_secure or handle.gathers:
             return
-        timeout, acts, handle.is_open = handle.sock.gettimeout(), handle.acts, False
-        fd = self.run(_detached(handle.sock))
+        timeout = handle.sock.gettimeout()
+        fd = self._let_go(handle, handle.sock.detach)
         assert os.get_blocking(fd) == (timeout is None)
-        self.over(acts)
         handle.end.add(aiosock.socket(fileno=fd)).sock.settimeout(timeout)
 
     # --- TLS --------------------------------------------------------------------------------
@@ -360,9 +463,7 @@ class Streams(Program):
     @rule(pick=picks)
     def start_tls(self, pick: int) -> None:
         if pair := self.pair(pick, False):
-            client, server = pair
-            client.sock, server.sock = self.run(_secured(client.sock, server.sock))
-            client.end.connection.is_secure = True
+            self._secure(pair[0].end.connection)
 
     @rule(pick=picks, patience=turns)
     def unwrap(self, pick: int, patience: int) -> None:
@@ -374,9 +475,7 @@ class Streams(Program):
             one.end.connection.is_secure = False
 
     @rule(pick=picks, patience=turns, server_side=st.booleans(), late=st.booleans())
-    def give_a_handshake_up(
-        self, pick: int, patience: int, server_side: bool, late: bool
-    ) -> None:
+    def give_a_handshake_up(self, pick: int, patience: int, server_side: bool, late: bool) -> None:
         """The peer is silent: the connection is closed, whoever gave up."""
         if pair := self.pair(pick, False):
             one, other = pair
@@ -390,7 +489,7 @@ class Streams(Program):
             assert isinstance(error, TimeoutError if late else asyncio.CancelledError)
             assert one.sock.fileno() == -1
             one.is_open = False
-            self._close(other, lambda sock: sock.close())
+            self._close(other)
 
     # --- quiet --------------------------------------------------------------------------------
 
@@ -413,7 +512,8 @@ class Streams(Program):
 
     def _read_to_the_end(self, handle: Handle) -> None:
         end, pipe = handle.end, handle.end.into
-        if len(end.open) > 1 or end.acts or pipe.held or pipe.torn:
+        late = handle.was_secure and any(sender.timeout for sender in pipe.senders)
+        if len(end.open) > 1 or end.acts or pipe.held or pipe.torn or late:
             return
         handle.sock.settimeout(None)
         while pipe.left or pipe.senders:
@@ -421,34 +521,16 @@ class Streams(Program):
             self.start(act, then=1)
             self.over([act])
 
-    def teardown(self) -> None:
-        try:
-            if not self.has_failed:
-                self.end()
-        finally:
-            for act in self.acts:
-                act.cancel()
-            self.clean_up()
-            self.loop.run_until_complete(_turn(3))
-            self.loop.close()
-
-    def end(self) -> None:
+    def finish(self) -> None:
         self.quiet()
         for handle in self.handles():
             self._read_to_the_end(handle)
         for handle in self.handles():
-            self._close(handle, lambda sock: sock.close())
-        assert not self.acts
-        assert open_sockets() == self.before
-
-    def clean_up(self) -> None:
-        for handle in self.handles():
-            handle.sock.close()
+            self._close(handle)
 
 
-async def _detached(sock: Any) -> int:
-    fd: int = sock.detach()
-    return fd
+async def _now(act: Callable[[], T]) -> T:
+    return act()
 
 
 async def _both(*calls: Any) -> list[Any]:
@@ -474,8 +556,237 @@ async def _given_up(call: Coroutine[Any, Any, Any], patience: float) -> BaseExce
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
+# --- datagrams --------------------------------------------------------------------------------
+
+
+def one_of(receive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[list[bytes]]]:
+    async def call() -> list[bytes]:
+        return [await receive()]
+
+    return call
+
+
+async def many(sock: Any, most: int) -> list[bytes]:
+    return [data for data, _ in await sock.recv_many(most, ROOM)]
+
+
+async def once(sent: Awaitable[int], size: int) -> int:
+    assert await sent == size
+    return 1
+
+
+class Datagrams(Program):
+    """Pairs of UDP and of AF_UNIX datagrams."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes = list[Box]()
+        self.written = 0
+
+    def handles(self) -> list[Box]:
+        return [box for box in self.boxes if box.is_open]
+
+    @initialize(udp=st.booleans())
+    def begin(self, udp: bool) -> None:
+        self._connect(udp)
+
+    @rule(udp=st.booleans())
+    def connect(self, udp: bool) -> None:
+        if len(self.handles()) < 4:
+            self._connect(udp)
+
+    def _connect(self, udp: bool) -> None:
+        pair = udp_pair() if udp else _stdlib.socketpair(_stdlib.AF_UNIX, _stdlib.SOCK_DGRAM)
+        one, other = (Box(aiosock.from_stdlib_socket(sock)) for sock in pair)
+        one.other, other.other = other, one
+        self.boxes += one, other
+
+    @on_one(timeout=timeouts)
+    def set_timeout(self, box: Box, timeout: float | None) -> None:
+        box.sock.settimeout(timeout)
+
+    @on_one(verb=st.sampled_from([*READS]), count=st.integers(1, 3), then=turns)
+    def hear(self, box: Box, verb: str, count: int, then: int) -> None:
+        call = one_of(READS[verb](box.sock, ROOM))
+        self.start(*(Hearing(box, call) for _ in range(count)), then=then)
+
+    @on_one(most=st.integers(1, 9), then=turns)
+    def hear_many(self, box: Box, most: int, then: int) -> None:
+        self.start(Hearing(box, partial(many, box.sock, most)), then=then)
+
+    @on_one(then=turns)
+    def peek(self, box: Box, then: int) -> None:
+        look = one_of(partial(box.sock.recv, ROOM, aiosock.MSG_PEEK))
+        self.start(Hearing(box, look, peeks=True), then=then)
+
+    def letters(self, box: Box, count: int) -> list[bytes]:
+        """So many as the receiver's buffer holds for certain, which UDP would not wait for."""
+        most = 40 if box.sock.family == aiosock.AF_INET else 1000
+        is_full = box.other.left + count > most or len(box.speakers) > 1
+        self.written += 1
+        dice = random.Random(self.written)
+        return [dice.randbytes(dice.randrange(ROOM)) for _ in range(0 if is_full else count)]
+
+    @on_one(verb=st.sampled_from(["send", "sendmsg"]), then=turns)
+    def say(self, box: Box, verb: str, then: int) -> None:
+        for data in self.letters(box, 1):
+            send = getattr(box.sock, verb)
+            call = lambda: once(send([data] if verb == "sendmsg" else data), len(data))  # noqa: E731, B023  # called before the next
+            self.start(Speaking(box, call, [data]), then=then)
+
+    @on_one(count=st.one_of(st.integers(1, 30), st.integers(300, 700)), then=turns)
+    def say_many(self, box: Box, count: int, then: int) -> None:
+        self._say_many(box, count, then)
+
+    def _say_many(self, box: Box, count: int, then: int) -> None:
+        if letters := self.letters(box, count):
+            self.start(Speaking(box, partial(box.sock.send_many, letters), letters), then=then)
+
+    @on_one(count=st.integers(300, 700), then=turns, after=turns)
+    def give_many_up(self, box: Box, count: int, then: int, after: int) -> None:
+        """It says how many are on their way."""
+        self._say_many(box, count, then)
+        for act in box.speakers[-1:]:
+            act.cancel()
+        self.turn(after)
+
+    @rule(pick=picks, then=turns)
+    def cancel(self, pick: int, then: int) -> None:
+        if acts := [act for box in self.handles() for act in box.acts]:
+            acts[pick % len(acts)].cancel()
+            self.turn(then)
+
+    @on_one(really=st.booleans())
+    def close(self, box: Box, really: bool) -> None:
+        if really:
+            self._close(box)
+
+    def _close(self, box: Box) -> None:
+        acts, box.is_open = box.acts, False
+        self.run(_now(box.sock.close))
+        self.over(acts)
+
+    @rule()
+    def quiet(self) -> None:
+        self.until(lambda: [what for box in self.boxes for what in box.sleepers()])
+        assert open_sockets() - self.before == len(self.handles())
+
+    @rule()
+    def let_time_pass(self) -> None:
+        self.over([act for act in self.acts if act.timeout == SHORT])
+
+    def finish(self) -> None:
+        self.quiet()
+        for box in self.handles():
+            box.sock.settimeout(None)
+            while box.left and not box.acts:
+                act = Hearing(box, partial(many, box.sock, 9))
+                self.start(act, then=1)
+                self.over([act])
+        for box in self.handles():
+            self._close(box)
+
+
+def udp_pair() -> tuple[_stdlib.socket, _stdlib.socket]:
+    one, other = (_stdlib.socket(type=_stdlib.SOCK_DGRAM) for _ in range(2))
+    for sock in (one, other):
+        sock.bind(("127.0.0.1", 0))
+    one.connect(other.getsockname())
+    other.connect(one.getsockname())
+    return one, other
+
+
+# --- arrivals ---------------------------------------------------------------------------------
+
+
+class Arrivals(Program):
+    """Listeners of TCP and AF_UNIX: who accepts, who connects, and who gives up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doors, self.clients, self.accepted = list[Door](), list[Any](), list[Any]()
+
+    def handles(self) -> list[Door]:
+        return [door for door in self.doors if door.is_open]
+
+    @initialize(tcp=st.booleans(), backlog=st.integers(1, 4))
+    def begin(self, tcp: bool, backlog: int) -> None:
+        self._listen(tcp, backlog)
+
+    @rule(tcp=st.booleans(), backlog=st.integers(1, 4))
+    def listen(self, tcp: bool, backlog: int) -> None:
+        if len(self.handles()) < 2:
+            self._listen(tcp, backlog)
+
+    def _listen(self, tcp: bool, backlog: int) -> None:
+        self.doors.append(Door(aiosock.from_stdlib_socket(self._bound(tcp))))
+        self.doors[-1].sock.listen(100 if tcp else backlog)  # a full one of TCP takes a second
+
+    def _bound(self, tcp: bool) -> _stdlib.socket:
+        sock = _stdlib.socket(_stdlib.AF_INET if tcp else _stdlib.AF_UNIX)
+        sock.bind(("127.0.0.1", 0) if tcp else "")
+        return sock
+
+    @on_one(timeout=timeouts)
+    def set_timeout(self, door: Door, timeout: float | None) -> None:
+        door.sock.settimeout(timeout)
+
+    @on_one(count=st.integers(1, 3), then=turns)
+    def accept(self, door: Door, count: int, then: int) -> None:
+        self.start(*(Accepting(door, self.accepted) for _ in range(count)), then=then)
+
+    @on_one(timeout=timeouts, count=st.integers(1, 3), then=turns)
+    def connect(self, door: Door, timeout: float | None, count: int, then: int) -> None:
+        clients = [aiosock.from_stdlib_socket(self._bound(door.is_tcp)) for _ in range(count)]
+        for client in clients:
+            client.settimeout(timeout)
+        self.clients += clients
+        self.start(*(Knocking(door, client) for client in clients), then=then)
+
+    @rule(pick=picks, then=turns)
+    def cancel(self, pick: int, then: int) -> None:
+        if acts := [act for door in self.handles() for act in door.acts]:
+            acts[pick % len(acts)].cancel()
+            self.turn(then)
+
+    @on_one(how=st.sampled_from(["not yet", "not yet", "now"]))
+    def close(self, door: Door, how: str) -> None:
+        if how == "now":
+            door.is_open = False
+            self.run(_now(door.sock.close))
+            self.over(list(door.acts))
+
+    @rule()
+    def quiet(self) -> None:
+        self.until(lambda: [what for door in self.doors for what in door.sleepers()])
+        known = len(self.handles()) + len(self.clients) + len(self.accepted)
+        assert open_sockets() - self.before == known
+
+    @rule()
+    def let_time_pass(self) -> None:
+        self.over([act for act in self.acts if act.timeout == SHORT])
+
+    def finish(self) -> None:
+        """Who has come, or may have, is let in, and nobody twice."""
+        self.quiet()
+        for door in self.handles():
+            for act in door.acts:
+                act.cancel()
+            self.over(list(door.acts))
+            door.sock.settimeout(0.0)
+            while len(door.let_in) < len(door.came):
+                self.start(Accepting(door, self.accepted), then=1)
+            assert sorted(door.let_in) == sorted(door.came)
+            assert not polled(door.sock, select.POLLIN)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        for sock in [door.sock for door in self.doors] + self.clients + self.accepted:
+            sock.close()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("machine", [Streams])
+@pytest.mark.parametrize("machine", [Streams, Datagrams, Arrivals])
 def test_programs(machine: type[Program], loop: str) -> None:
     print(replay())  # shown where the test fails
 
