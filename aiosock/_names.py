@@ -109,9 +109,15 @@ class _Threads:
 _threads = _Threads()
 
 
+# Of services and protocols the system has one answer at a time, where each call of the stdlib's
+# reads it after others may have asked.
+_one_answer = threading.Lock()
+
+
 def _forget_threads() -> None:
-    global _threads
+    global _threads, _one_answer
     _threads = _Threads()  # a forked child has none of its parent's threads
+    _one_answer = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -172,6 +178,11 @@ class _StdlibResolver:
 
 def _call(name: str, *args: Any) -> Any:
     return getattr(_stdlib, name)(*args)
+
+
+def _call_alone(name: str, *args: Any) -> Any:
+    with _one_answer:
+        return _call(name, *args)
 
 
 _resolver: Resolver = _StdlibResolver()
@@ -285,7 +296,7 @@ async def getprotobyname(protocolname: str, /) -> int:
 
     The table is a file, or a directory service.  A cancelled lookup goes on in its thread.
     """
-    return int(await _in_thread(_call, "getprotobyname", protocolname))
+    return int(await _in_thread(_call_alone, "getprotobyname", protocolname))
 
 
 async def getservbyname(servicename: str, /, *protocolname: str) -> int:
@@ -293,7 +304,7 @@ async def getservbyname(servicename: str, /, *protocolname: str) -> int:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return int(await _in_thread(_call, "getservbyname", servicename, *protocolname))
+    return int(await _in_thread(_call_alone, "getservbyname", servicename, *protocolname))
 
 
 async def getservbyport(port: int, /, *protocolname: str) -> str:
@@ -301,7 +312,7 @@ async def getservbyport(port: int, /, *protocolname: str) -> str:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return str(await _in_thread(_call, "getservbyport", port, *protocolname))
+    return str(await _in_thread(_call_alone, "getservbyport", port, *protocolname))
 
 
 # --- names in socket addresses ------------------------------------------------------

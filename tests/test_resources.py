@@ -484,13 +484,10 @@ def is_flat(once: Callable[[], Any], count: int) -> None:
     """Done so often, it takes no more memory and descriptors than done a few times."""
     for _ in range(5):
         once()
-    gc.collect()
-    descriptors, size = open_descriptors(queues=True), soak.memory()
+    before = soak.Size.now()
     for _ in range(count):
         once()
-    gc.collect()
-    assert open_descriptors(queues=True) <= descriptors
-    assert soak.memory() - size < 2**20
+    soak.Size.now().must_not_exceed(before)
 
 
 def contexts(secret: bool) -> tuple[Any, Any]:
