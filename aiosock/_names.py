@@ -120,9 +120,15 @@ class _Threads:
 _threads = _Threads()
 
 
+# Of services and protocols the system has one answer at a time, where each call of the stdlib's
+# reads it after others may have asked.
+_one_answer = threading.Lock()
+
+
 def _forget_threads() -> None:
-    global _threads
+    global _threads, _one_answer
     _threads = _Threads()  # a forked child has none of its parent's threads
+    _one_answer = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
@@ -183,6 +189,11 @@ class _StdlibResolver:
 
 def _call(name: str, *args: Any) -> Any:
     return getattr(_stdlib, name)(*args)
+
+
+def _call_alone(name: str, *args: Any) -> Any:
+    with _one_answer:
+        return _call(name, *args)
 
 
 _resolver: Resolver = _StdlibResolver()
@@ -274,9 +285,12 @@ async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
         return await _resolver.getnameinfo(sockaddr, flags)
 
 
-async def _ask(function: str, name: Any, *args: Any) -> Any:
+async def _ask(function: str, name: Any, *args: Any, call: Callable[..., Any] = _call) -> Any:
     with looking_up(name):
-        return await _in_thread(_call, function, name, *args)
+        return await _in_thread(call, function, name, *args)
+
+
+_ask_alone = functools.partial(_ask, call=_call_alone)
 
 
 async def gethostbyname(hostname: str, /) -> str:
@@ -322,7 +336,7 @@ async def getprotobyname(protocolname: str, /) -> int:
 
     The table is a file, or a directory service.  A cancelled lookup goes on in its thread.
     """
-    return int(await _ask("getprotobyname", protocolname))
+    return int(await _ask_alone("getprotobyname", protocolname))
 
 
 async def getservbyname(servicename: str, /, *protocolname: str) -> int:
@@ -330,7 +344,7 @@ async def getservbyname(servicename: str, /, *protocolname: str) -> int:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return int(await _ask("getservbyname", servicename, *protocolname))
+    return int(await _ask_alone("getservbyname", servicename, *protocolname))
 
 
 async def getservbyport(port: int, /, *protocolname: str) -> str:
@@ -338,7 +352,7 @@ async def getservbyport(port: int, /, *protocolname: str) -> str:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return str(await _ask("getservbyport", port, *protocolname))
+    return str(await _ask_alone("getservbyport", port, *protocolname))
 
 
 # --- names in socket addresses ------------------------------------------------------

@@ -331,5 +331,5 @@ def _tasks() -> list[asyncio.Task[Any]]:
 def _owners() -> dict[int, str]:
     """The sockets that are open, by descriptor; ours have one of the stdlib beneath them."""
     socks = [*_objects("socket", "socket"), *_objects("aiosock", "socket")]
-    socks.sort(key=lambda sock: type(sock).__module__ != "socket")
+    socks.sort(key=lambda sock: type(sock).__module__ in ("aiosock", "aiosock_sync"))
     return {sock.fileno(): repr(sock) for sock in socks}

@@ -309,7 +309,8 @@ class Server(AsyncOnly, Counts):
             self._acceptors = []  # whose errors know this server
 
     async def _wait(self, seconds: float | None) -> None:
-        await asyncio.wait([*self._acceptors, *self._handling], timeout=seconds)
+        if running := [*self._acceptors, *self._handling]:  # none, where it was cut short
+            await asyncio.wait(running, timeout=seconds)
 
     async def _cancel(self) -> None:
         """Cancel the handlers, and again whenever this is cancelled, until none is left."""

@@ -15,13 +15,13 @@ import gc
 import random
 import resource
 import socket as _stdlib
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from faces import open_descriptors
 from secured import HOST, serving, trusting
@@ -31,13 +31,29 @@ import aiosock_sync
 
 Address = Any
 PAGE = resource.getpagesize()
-GROWTH = 4 * 2**20  # bytes that an allocator may keep for itself
+ARENAS = 8 * 2**20  # bytes that an allocator may keep for itself
+A_FEW = 200  # objects, which caches hold
 
 
-def memory() -> int:
-    """Bytes that this process has in memory."""
-    with open("/proc/self/statm") as told:
-        return int(told.read().split()[1]) * PAGE
+@dataclass
+class Size:
+    """What this process has."""
+
+    descriptors: int
+    objects: int
+    memory: int
+
+    @classmethod
+    def now(cls) -> Self:
+        gc.collect()
+        with open("/proc/self/statm") as told:
+            memory = int(told.read().split()[1]) * PAGE
+        return cls(open_descriptors(queues=True), len(gc.get_objects()), memory)
+
+    def must_not_exceed(self, before: Self) -> None:
+        assert self.descriptors <= before.descriptors, (before, self)
+        assert self.objects <= before.objects + A_FEW, (before, self)
+        assert self.memory <= before.memory + ARENAS, (before, self)
 
 
 async def echo(conn: Any, peer: Address) -> None:
@@ -172,12 +188,12 @@ async def received(sock: Any, size: int) -> bytes:
     return got
 
 
-async def looked_at() -> tuple[int, int]:
-    """Descriptors and memory, when what has ended is gone."""
+async def size() -> Size:
+    """When what has ended is gone."""
     for _ in range(3):
         await asyncio.sleep(0.02)
         gc.collect()
-    return open_descriptors(queues=True), memory()
+    return Size.now()
 
 
 async def mix(seconds: float, seed: int, at_once: int = 8) -> Counter[str]:
@@ -197,11 +213,9 @@ async def mix(seconds: float, seed: int, at_once: int = 8) -> Counter[str]:
                 group.create_task(asyncio.to_thread(load.block, until))
 
         await go_on(min(seconds / 2, 60))
-        descriptors, size = await looked_at()
+        before = await size()
         await go_on(max(seconds / 2, seconds - 60))
-        after, grown = await looked_at()
-        assert after <= descriptors, f"{after - descriptors} descriptors more"
-        assert grown - size < GROWTH, f"{grown - size} bytes more"
+        (await size()).must_not_exceed(before)
         assert not plain.failed
         assert not secret.failed
     return load.done
@@ -215,7 +229,7 @@ def main() -> None:
     print(f"seed {asked.seed}", flush=True)
     done = aiosock.run(mix(asked.hours * 3600, asked.seed))
     print(*(f"{count:9} {kind}" for kind, count in sorted(done.items())), sep="\n")
-    print(f"memory at the end: {memory() >> 20} MiB", file=sys.stderr)
+    print(Size.now())
 
 
 if __name__ == "__main__":

@@ -1055,7 +1055,7 @@ def test_a_descriptor_of_which_no_socket_can_be_made_is_closed(
     listener = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0)))
     one = stack.enter_context(_stdlib.create_connection(listener.getsockname()))
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["aiosock_sync._socket"], "socket", fail)
+        patched.setattr(aiosock_sync.socket, "__init__", fail)
         with pytest.raises(MemoryError):
             listener.accept()
     one.settimeout(5)

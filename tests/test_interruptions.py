@@ -619,4 +619,4 @@ def send_all(stack: ExitStack) -> Act:
 )
 def test_the_next_call_is_right(make: Callable[[ExitStack], Act], outcome: Any) -> None:
     assert {said for _, said in sweep(make)} == {outcome}
-    assert len(_names._threads._workers) <= 1
+    assert len(_names._threads._workers) < _names.THREADS / 2  # none holds its place for ever
