@@ -202,7 +202,7 @@ class Records:
         try:
             if size < 1:
                 return read(size)  # nothing, or refused
-            if not self.more:  # a conversation: one receive brings one record
+            if self.shaken and not self.more:  # a conversation: one receive brings one record
                 self._fill()
                 try:
                     data = read(size)

@@ -2137,6 +2137,20 @@ async def test_the_first_call_shakes_hands(name: str, stack: ExitStack) -> None:
         pass
 
 
+async def test_words_in_one_piece_with_the_end_of_the_handshake_are_answered(
+    stack: ExitStack,
+) -> None:
+    _, server, client = await listening(stack)
+    receiving = await waiting(server.recv(100))
+    peer = Peer(client, False)
+    await peer.until(peer.tls.do_handshake)  # its end is not said yet
+    await peer.send(HELLO)
+    assert await receiving == HELLO
+    async with asyncio.timeout(LIMIT):
+        await server.sendall(HELLO)
+    assert await peer.recv() == HELLO
+
+
 async def test_a_silent_client_holds_up_no_other(stack: ExitStack) -> None:
     listener, server, _ = await listening(stack)
     silent = await waiting(server.recv())
