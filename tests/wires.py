@@ -56,6 +56,8 @@ class Wire:
             while piece := os.read(self.sock.fileno(), 2**20):
                 got += piece
             self.ended = True
+        # Who has just spoken would acknowledge late, and the other waits for room.
+        self.sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_QUICKACK, 1)
         return got
 
 
@@ -80,10 +82,10 @@ class SecureWire(Wire):
             while piece := self.peer.tls.read(2**16):
                 got += piece
             self.ended = True
-        except ssl.SSLZeroReturnError:
-            self.ended = True
         except ssl.SSLWantReadError:
             self.ended = False
+        except ssl.SSLError:  # the end, or an alert, as one who was cut sends
+            self.ended = True
         self.put(self.peer.outgoing.read())
         return got
 
