@@ -30,9 +30,10 @@ from wires import Wire, wired
 import aiosock
 
 TEXTS = st.lists(
-    st.sampled_from(("x", "yz", "\n", "\r\n", "\r", "ü", "a b", "€\n")), min_size=1, max_size=12
+    st.sampled_from(("x", "yz", "\n", "\r\n", "\r", "ü", "a b", "€\n")), min_size=1, max_size=4
 ).map("".join)
-SIZES = st.integers(1, 12)
+FITTING = 0  # as much as there is
+SIZES = st.one_of(st.just(FITTING), st.integers(1, 12))
 FOLLOWING = ("", "\n", "x", "x\nyy\nzzzzzzzzzzzzzzzzz\n")
 MUCH = 100_000  # characters: more than the kernel takes for a peer that is slow
 MOST = 3  # calls at once, in each direction
@@ -195,8 +196,10 @@ class Files(Machine):
         self.held = b"", b""
 
     @precondition(lambda self: self.kind and not self.ended)
-    @rule(how=st.sampled_from(["end", "cut", "reset"]))
-    def go(self, how: str) -> None:
+    @rule(how=st.sampled_from(["end", "cut", "reset"]), stays=st.integers(0, 5))
+    def go(self, how: str, stays: int = 0) -> None:
+        if stays:  # mostly, or there would be little to see
+            return
         self.say_rest()
         getattr(self.wire, how)()
         self.ended = how
@@ -213,7 +216,7 @@ class Files(Machine):
     @precondition(lambda self: self.kind)
     @rule(data=st.data(), size=SIZES)
     def read(self, data: st.DataObject, size: int) -> None:
-        asked = Asked(data.draw(st.sampled_from(sorted(CALLS[self.kind]))), size)
+        asked = self.asked(data, size)
         if len(self.reading) == MOST:
             return
         self.reading.append((asked, self.start(end_of(asked.of_ours(self.file)))))
@@ -232,7 +235,7 @@ class Files(Machine):
     @rule(data=st.data(), size=SIZES)
     def read_in_time(self, data: st.DataObject, size: int) -> None:
         """The time is over with the first attempt."""
-        asked = Asked(data.draw(st.sampled_from(sorted(CALLS[self.kind]))), size)
+        asked = self.asked(data, size)
         if self.reading:
             return
         may = self.verdict(asked)
@@ -248,7 +251,7 @@ class Files(Machine):
     @rule(data=st.data(), size=SIZES)
     def read_at_once(self, data: st.DataObject, size: int) -> None:
         """In non-blocking mode the answer is what there is."""
-        asked = Asked(data.draw(st.sampled_from(sorted(CALLS[self.kind]))), size)
+        asked = self.asked(data, size)
         if self.reading:
             return
         may, there = self.verdict(asked), self.unread()
@@ -264,6 +267,10 @@ class Files(Machine):
             joined = b"".join(outcome) if isinstance(outcome, list) else outcome or b""
             assert joined == there
             self.note(Asked("read all" if self.ended else "read", len(joined)), joined)
+
+    def asked(self, data: st.DataObject, size: int) -> Asked:
+        name = data.draw(st.sampled_from(sorted(CALLS[self.kind])))
+        return Asked(name, size or max(1, len(self.unread())))
 
     def note(self, asked: Asked, outcome: Any) -> None:
         """An answer, which is the stdlib's; or an error, which has taken nothing."""
@@ -304,21 +311,31 @@ class Files(Machine):
             )
         if asked.is_free:
             return bool(self.unread())
-        known = bytes(self.said)
-        if self.kind == "text":  # of half a character no decoder tells
-            known = known.decode(errors="ignore").encode()
-        outcomes = [self.replayed(known + more.encode(), asked) for more in FOLLOWING]
-        if any(answer != outcomes[0][0] for answer, _ in outcomes):
+        if not self.is_settled(asked, self.whole):
             return False
-        joins = all(
-            rest == outcomes[0][1] + more
-            for (_, rest), more in zip(outcomes, self.follow(), strict=True)
-        )
-        return True if joins else None
+        known = self.whole.removesuffix(b"\r") if self.translates else self.whole
+        return True if self.is_settled(asked, known, joins=True) else None
 
-    def follow(self) -> list[Any]:
-        """What may follow, as the file gives it."""
-        return [self.theirs(more.encode()).read() for more in FOLLOWING]
+    def is_settled(self, asked: Asked, said: bytes, joins: bool = False) -> bool:
+        """Whether the answer is the same whatever follows, and if it `joins`, what is left too."""
+        outcomes = [self.replayed(said + more.encode(), asked) for more in FOLLOWING]
+        first, rest = outcomes[0]
+        following = [self.theirs(more.encode()).read() for more in FOLLOWING]
+        return all(
+            answer == first and (left == rest + more or not joins)
+            for (answer, left), more in zip(outcomes, following, strict=True)
+        )
+
+    @property
+    def whole(self) -> bytes:
+        """What was said; of half a character no decoder tells."""
+        said = bytes(self.said)
+        return said.decode(errors="ignore").encode() if self.kind == "text" else said
+
+    @property
+    def translates(self) -> bool:
+        """Whether a "\\r" waits for what follows it."""
+        return self.kind == "text" and not self.how["newline"]
 
     def settle(self) -> None:
         """Whoever can be answered is, in the order in which they came; nobody else is."""
