@@ -16,7 +16,6 @@ import logging
 import math
 import os
 import socket as _stdlib
-import sys
 import threading
 import time
 import weakref
