@@ -456,6 +456,10 @@ use()
 """
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="CPython 3.12 itself crashes after `import ssl` in an interpreter beside another",
+)
 def test_an_interpreter_beside_this_one_has_sockets_and_loops_of_its_own() -> None:
     """A lookup, where it may have no threads, says so."""
     program = IN_ANOTHER.format(program=BESIDE % sys.path)
