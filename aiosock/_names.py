@@ -172,6 +172,7 @@ def _set_result(answer: asyncio.Future[Any], result: Any) -> None:
 def _set_exception(answer: asyncio.Future[Any], error: BaseException) -> None:
     if not answer.done():
         answer.set_exception(error)
+        answer.exception()  # asyncio need not log it, where a signal handler ended who waited
 
 
 # --- the resolver -------------------------------------------------------------------
