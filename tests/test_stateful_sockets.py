@@ -517,9 +517,14 @@ class Streams(Program):
             return
         handle.sock.settimeout(None)
         while pipe.left or pipe.senders:
-            act = Reading(handle, READS["recv"](handle.sock, 2**16), 2**16)
-            self.start(act, then=1)
-            self.over([act])
+            self._read_once(handle)
+        handle.sock.settimeout(0.0)
+        self._read_once(handle)  # and there is no more
+
+    def _read_once(self, handle: Handle) -> None:
+        act = Reading(handle, READS["recv"](handle.sock, 2**16), 2**16)
+        self.start(act, then=1)
+        self.over([act])
 
     def finish(self) -> None:
         self.quiet()
@@ -623,6 +628,7 @@ class Datagrams(Program):
         """So many as the receiver's buffer holds for certain, which UDP would not wait for."""
         most = 40 if box.sock.family == aiosock.AF_INET else 1000
         is_full = box.other.left + count > most or len(box.speakers) > 1
+        is_full |= bool(box.speakers) and not box.sock.getblocking()  # its letters come between
         self.written += 1
         dice = random.Random(self.written)
         return [dice.randbytes(dice.randrange(ROOM)) for _ in range(0 if is_full else count)]
