@@ -513,7 +513,8 @@ class Streams(Program):
     def _read_to_the_end(self, handle: Handle) -> None:
         end, pipe = handle.end, handle.end.into
         late = handle.was_secure and any(sender.timeout for sender in pipe.senders)
-        if len(end.open) > 1 or end.acts or pipe.held or pipe.torn or late:
+        unsent = pipe.held and not pipe.senders
+        if len(end.open) > 1 or end.acts or unsent or pipe.torn or late:
             return
         handle.sock.settimeout(None)
         while pipe.left or pipe.senders:
@@ -528,6 +529,10 @@ class Streams(Program):
 
     def finish(self) -> None:
         self.quiet()
+        for handle in self.handles():
+            if handle.end.out.held and not handle.senders:
+                handle.sock.settimeout(None)
+                self._send(handle, "sendall", 1, 1)  # what is held goes out before that
         for handle in self.handles():
             self._read_to_the_end(handle)
         for handle in self.handles():
