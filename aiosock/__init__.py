@@ -2,6 +2,7 @@
 
 A map of the house, from the ground up.  A file imports only from files above it here.
 
+    _advice         what is said to who has made a mistake
     _constants      every constant of this Python's socket module
     _options        options and ancillary data that are awkward when raw
     _deadline       when an operation must be over; what a timeout may be
@@ -20,8 +21,9 @@ A map of the house, from the ground up.  A file imports only from files above it
     _constructors   create_connection, create_server, socketpair, fromfd, send_fds, recv_fds
     _server         serve(): accepting, a task for each connection, draining
     _run            run(): a main coroutine on the fastest loop there is
-    _demo           the main job, shown step by step
-    __main__        python -m aiosock demo
+    _cli            the commands of the command line, a house of its own
+    __main__        python -m aiosock
+    _pytest         the plugin for pytest: fixtures, and a check for leaks
 
 What never waits (byte order, ``inet_*``, ``if_*``, the default timeout) is the stdlib's own.
 """

@@ -1,18 +1,10 @@
-"""The command line: ``python -m aiosock demo``."""
+"""The command line: ``python -m aiosock``, which is ``aiosock`` where that is installed."""
 
-import argparse
+import sys
 
-from ._demo import demo
-from ._run import run
+from ._cli.main import main
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m aiosock", description="Awaitable sockets.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("demo", help="an echo server on loopback, and real clients against it")
-    parser.parse_args()
-    run(demo)
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,10 +12,11 @@ import ssl as _ssl
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex, TypeVar, overload
 
+from ._advice import AsyncOnly
 from ._deadline import as_timeout, deadline_after, time_left, timed_out
-from ._names import AddrInfo, Host, Port, getaddrinfo
+from ._names import AddressLike, AddrInfo, Host, Port, getaddrinfo
 from ._race import (
     ATTEMPT_DELAY,
     GLOBAL_DEFAULT,
@@ -36,22 +37,22 @@ if TYPE_CHECKING:
 
 __all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds", "socketpair"]
 
-T = TypeVar("T", bound=socket)
+T_co = TypeVar("T_co", bound=socket, covariant=True)
 Make = Callable[[], Coroutine[Any, Any, socket]]
 Target = tuple[Host, Port] | str | bytes
 
 
-class Opening(Coroutine[Any, Any, T]):
+class Opening(AsyncOnly, Coroutine[Any, Any, T_co]):
     """A socket on its way: ``await`` it, or enter it with ``async with`` to have it closed.
 
     A coroutine in all else: it may be made a task, or given to ``asyncio.wait_for``.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T_co]) -> None:
         self._work = work
-        self._opened: T | None = None
+        self._opened: T_co
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T_co]:
         return self._work.__await__()
 
     def send(self, value: Any, /) -> Any:
@@ -63,16 +64,27 @@ class Opening(Coroutine[Any, Any, T]):
     def close(self) -> None:
         self._work.close()
 
-    async def __aenter__(self) -> T:
+    async def __aenter__(self) -> T_co:
         self._opened = await self._work
         return self._opened
 
     async def __aexit__(self, *args: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
+        self._opened.close()
+
+    if not TYPE_CHECKING:  # who knows what it has
+
+        def __enter__(self) -> NoReturn:
+            self.close()  # nobody will await it
+            super().__enter__()
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: "
+                f"the socket is what `await` or `async with` makes of it"
+            )
 
 
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
+def fromfd(fd: SupportsIndex, family: int, type: int, proto: int = 0) -> socket:
     """A socket from a duplicate of the descriptor `fd`; `fd` itself stays as it is.
 
     Except for its mode: descriptors of one connection share it, and it becomes
@@ -97,10 +109,10 @@ def _held(sock: _stdlib.socket) -> socket:
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: Address = ...,
+    source_address: AddressLike | None = ...,
     *,
     all_errors: bool = ...,
-    ssl: None = None,
+    ssl: Literal[False] | None = None,
     server_hostname: None = None,
     happy_eyeballs_delay: float | None = ...,
 ) -> Opening[socket]: ...
@@ -110,7 +122,7 @@ def create_connection(
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: Address = ...,
+    source_address: AddressLike | None = ...,
     *,
     all_errors: bool = ...,
     ssl: _ssl.SSLContext | Literal[True],
@@ -119,13 +131,26 @@ def create_connection(
 ) -> Opening[SSLSocket]: ...
 
 
+@overload
+def create_connection(
+    address: Target,
+    timeout: float | None = ...,
+    source_address: AddressLike | None = ...,
+    *,
+    all_errors: bool = ...,
+    ssl: _ssl.SSLContext | bool | None,
+    server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = ...,
+) -> Opening[socket]: ...
+
+
 def create_connection(
     address: Target,
     timeout: float | None = GLOBAL_DEFAULT,
-    source_address: Address = None,
+    source_address: AddressLike | None = None,
     *,
     all_errors: bool = False,
-    ssl: _ssl.SSLContext | Literal[True] | None = None,
+    ssl: _ssl.SSLContext | bool | None = None,
     server_hostname: str | None = None,
     happy_eyeballs_delay: float | None = ATTEMPT_DELAY,
 ) -> Opening[Any]:
@@ -133,7 +158,7 @@ def create_connection(
 
     ``await`` it, or ``async with`` it.  Awaits lookup and connection.  A host's IPv6 and IPv4
     addresses are asked for apart, and raced as RFC 8305 says: the next attempt begins when
-    one has failed, or after `happy_eyeballs_delay` seconds.  `timeout` seconds, the default
+    one has failed, or after `happy_eyeballs_delay` seconds (0.25).  `timeout` seconds, the default
     timeout where it is not given, bound the whole, and become the socket's own.  With a delay
     of None, or in non-blocking mode, it is as in the stdlib: one address after the other in
     the resolver's order, each of them with the timeout, and no limit for the lookup.
@@ -214,7 +239,7 @@ async def _connected(timeout: Any, source_address: Address, info: AddrInfo) -> s
 
 @overload
 def create_server(
-    address: Address,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = ...,
@@ -226,7 +251,7 @@ def create_server(
 
 @overload
 def create_server(
-    address: Address,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = ...,
@@ -236,8 +261,20 @@ def create_server(
 ) -> Opening[SSLListener]: ...
 
 
+@overload
 def create_server(
-    address: Address,
+    address: AddressLike,
+    *,
+    family: int = ...,
+    backlog: int | None = ...,
+    reuse_port: bool = ...,
+    dualstack_ipv6: bool = ...,
+    ssl: _ssl.SSLContext | None,
+) -> Opening[socket]: ...
+
+
+def create_server(
+    address: AddressLike,
     *,
     family: int = _stdlib.AF_INET,
     backlog: int | None = None,
@@ -286,7 +323,7 @@ async def _server(
 
 def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
     # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
-    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):
+    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):  # pragma: no branch
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
@@ -314,7 +351,7 @@ async def send_fds(
     buffers: Iterable[ReadableBuffer],
     fds: Iterable[int],
     flags: int = 0,
-    address: Address = None,
+    address: AddressLike | None = None,
 ) -> int:
     """Send descriptors along with `buffers` over an AF_UNIX socket; how many bytes went.
 

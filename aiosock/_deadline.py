@@ -17,6 +17,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
+from ._advice import tell_timeout
+
 __all__ = ["NOW", "as_blocking", "as_timeout", "deadline_after", "time_left", "timed_out"]
 
 NOW: Final = 0.0
@@ -24,7 +26,11 @@ NOW: Final = 0.0
 
 def as_timeout(value: Any) -> float | None:
     """What ``settimeout(value)`` sets; refuses what the stdlib refuses, in its words."""
-    return _timeout_set_by("settimeout", value)
+    try:
+        return _timeout_set_by("settimeout", value)
+    except TypeError as error:
+        tell_timeout(error, value)
+        raise
 
 
 def as_blocking(flag: Any) -> float | None:

@@ -25,6 +25,8 @@ from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
+from ._advice import AsyncOnly
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -106,7 +108,7 @@ class _Turns:
             self._lock = None
 
 
-class _Buffer(Generic[T]):
+class _Buffer(AsyncOnly, Generic[T]):
     """Data received and not read yet, of which each call takes its answer at once."""
 
     def __init__(self, nothing: T, limit: int | None) -> None:
@@ -207,10 +209,11 @@ class BinaryFile(_Buffer[bytes]):
     In non-blocking mode a call gives what there is, as the stdlib's does.  One thread at a
     time may use a file; of several tasks each has its turn.
 
-    `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.
+    `limit` is how many bytes a line may have; None, as in the stdlib: as many as come.  `mode` and
+    `closed` are there too.
     """
 
-    closed = True  # until it is open
+    closed: bool = True  # until it is open
 
     def __init__(self, sock: Source, mode: str, size: int | None, limit: int | None) -> None:
         super().__init__(b"", limit)
@@ -221,6 +224,7 @@ class BinaryFile(_Buffer[bytes]):
         self.mode = "r" * self._reads + "w" * self._writes + "b"
         self._writing = _Turns()
         self._unsent = bytearray()
+        self._cut_short = False  # a send was: what TLS has encrypted by then goes with the next
         sock._io_refs += 1
         self.closed = False
 
@@ -391,7 +395,9 @@ class BinaryFile(_Buffer[bytes]):
         try:
             await self._send_unsent()
         except BlockingIOError:
-            excess = max(0, len(self._unsent) - self._room)
+            excess = min(
+                size, max(0, len(self._unsent) - self._room)
+            )  # what was taken before stays
             del self._unsent[len(self._unsent) - excess :]
             if excess:
                 raise would_block(size - excess) from None
@@ -401,14 +407,16 @@ class BinaryFile(_Buffer[bytes]):
 
     async def _send_unsent(self) -> None:
         """Send all that was taken until it is this call's turn."""
-        if not (self._unsent or self._writing.users):
+        if not (self._unsent or self._writing.users or self._cut_short):
             return
         async with self._writing:
             data, self._unsent = self._unsent, bytearray()
             try:
-                if data:
+                if data or self._cut_short:
                     await self._sock.sendall(data)
+                    self._cut_short = False
             except BaseException as error:
+                self._cut_short = True
                 self._unsent[:0] = data[getattr(error, "bytes_sent", 0) :]
                 if isinstance(error, BlockingIOError):
                     raise would_block(0) from None
@@ -598,8 +606,10 @@ class TextFile(_Buffer[str]):
         limit: int | None,
     ) -> None:
         super().__init__("", limit)
-        self.buffer, self.mode = buffer, mode
-        self.encoding, self.errors = encoder.encoding, encoder.errors or "strict"
+        self.buffer: BinaryFile = buffer
+        self.mode: str = mode
+        self.encoding: str = encoder.encoding
+        self.errors: str = encoder.errors or "strict"
         self._encoder = encoder
         decoder: Any = codecs.getincrementaldecoder(self.encoding)(self.errors)
         if not newline:

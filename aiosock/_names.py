@@ -23,9 +23,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
+from ._advice import noted, tell_shape
 from ._readiness import running_loop
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = [
     "Resolver",
@@ -38,6 +42,7 @@ __all__ = [
     "getprotobyname",
     "getservbyname",
     "getservbyport",
+    "looking_up",
     "needs_lookup",
     "numeric_address",
     "numeric_addresses",
@@ -47,6 +52,8 @@ __all__ = [
 T = TypeVar("T")
 Host = str | bytes | None
 Port = str | bytes | int | None
+# Of an IP family a tuple that begins with host and port, of AF_UNIX a path, of others other tuples.
+AddressLike: TypeAlias = "tuple[Any, ...] | str | ReadableBuffer"
 AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]
 
 THREADS: Final = 16
@@ -61,9 +68,13 @@ class Resolver(Protocol):
 
     async def getaddrinfo(
         self, host: Host, port: Port, family: int, type: int, proto: int, flags: int, /
-    ) -> list[AddrInfo]: ...
+    ) -> list[AddrInfo]:
+        """Await the addresses, in the form and with the errors of `socket.getaddrinfo`."""
+        ...
 
-    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]: ...
+    async def getnameinfo(self, sockaddr: Any, flags: int, /) -> tuple[str, str]:
+        """Await the names, in the form and with the errors of `socket.getnameinfo`."""
+        ...
 
 
 # --- threads ------------------------------------------------------------------------
@@ -73,22 +84,24 @@ class _Threads:
     """Runs jobs in at most THREADS daemon threads, which end when there is no job left."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may look a name up as well
         self._jobs: deque[Callable[[], None]] = deque()
-        self._busy = 0
+        self._workers: set[threading.Thread] = set()
 
     def run(self, job: Callable[[], None]) -> None:
         with self._lock:
             self._jobs.append(job)
-            if self._busy == THREADS:
+            # A signal handler may have raised before one had begun: it is none.
+            self._workers = {worker for worker in self._workers if worker.is_alive()}
+            if len(self._workers) >= THREADS:
                 return
-            self._busy += 1
-        try:
-            threading.Thread(target=self._work, name="aiosock-names", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads: those that run will do it
-            with self._lock:
-                self._busy -= 1
-                if not self._busy:
+            try:
+                worker = threading.Thread(target=self._work, name="aiosock-names", daemon=True)
+                self._workers.add(worker)
+                worker.start()
+            except RuntimeError:  # the system gives no more threads: those that run will do it
+                self._workers = {worker for worker in self._workers if worker.is_alive()}
+                if not self._workers:
                     self._jobs.clear()
                     raise
 
@@ -100,19 +113,25 @@ class _Threads:
         with self._lock:
             if self._jobs:
                 return self._jobs.popleft()
-            self._busy -= 1
+            self._workers.discard(threading.current_thread())
             return None
 
 
 _threads = _Threads()
 
 
+# Of services and protocols the system has one answer at a time, where each call of the stdlib's
+# reads it after others may have asked.
+_one_answer = threading.Lock()
+
+
 def _forget_threads() -> None:
-    global _threads
+    global _threads, _one_answer
     _threads = _Threads()  # a forked child has none of its parent's threads
+    _one_answer = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
     os.register_at_fork(after_in_child=_forget_threads)
 
 
@@ -172,6 +191,11 @@ def _call(name: str, *args: Any) -> Any:
     return getattr(_stdlib, name)(*args)
 
 
+def _call_alone(name: str, *args: Any) -> Any:
+    with _one_answer:
+        return _call(name, *args)
+
+
 _resolver: Resolver = _StdlibResolver()
 
 
@@ -194,6 +218,21 @@ def set_resolver(resolver: Resolver | None) -> None:
     _resolver = _StdlibResolver() if resolver is None else resolver
 
 
+class looking_up:
+    """Whatever comes out of the ``with`` instead of an answer tells whose lookup it was."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, TimeoutError | asyncio.CancelledError):
+            noted(error, f"the time went to the lookup of {self._name!r}")
+        elif isinstance(error, OSError):
+            noted(error, f"in the lookup of {self._name!r}")
+
+
 # --- names of the module ------------------------------------------------------------
 
 
@@ -210,7 +249,10 @@ async def getaddrinfo(
     found = numeric_addresses(host, port, family, type, proto, flags)
     if found is not None:
         return found
-    return await _resolver.getaddrinfo(_or_null(host), _or_null(port), family, type, proto, flags)
+    with looking_up(host):
+        return await _resolver.getaddrinfo(
+            _or_null(host), _or_null(port), family, type, proto, flags
+        )
 
 
 def numeric_addresses(
@@ -239,7 +281,16 @@ async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
     numeric = _stdlib.NI_NUMERICHOST | _stdlib.NI_NUMERICSERV
     if isinstance(flags, int) and flags & numeric == numeric:
         return _original_getnameinfo(sockaddr, flags)
-    return await _resolver.getnameinfo(sockaddr, flags)
+    with looking_up(sockaddr):
+        return await _resolver.getnameinfo(sockaddr, flags)
+
+
+async def _ask(function: str, name: Any, *args: Any, call: Callable[..., Any] = _call) -> Any:
+    with looking_up(name):
+        return await _in_thread(call, function, name, *args)
+
+
+_ask_alone = functools.partial(_ask, call=_call_alone)
 
 
 async def gethostbyname(hostname: str, /) -> str:
@@ -249,7 +300,7 @@ async def gethostbyname(hostname: str, /) -> str:
     """
     if isinstance(hostname, str | bytes) and not _is_name(_stdlib.AF_INET, hostname):
         return _stdlib.gethostbyname(hostname)
-    return str(await _in_thread(_call, "gethostbyname", hostname))
+    return str(await _ask("gethostbyname", hostname))
 
 
 async def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
@@ -257,7 +308,8 @@ async def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]
 
     Awaits the lookup; raises `gaierror`.  A cancelled one goes on in its thread, unheard.
     """
-    return await _in_thread(_call, "gethostbyname_ex", hostname)
+    found: tuple[str, list[str], list[str]] = await _ask("gethostbyname_ex", hostname)
+    return found
 
 
 async def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
@@ -266,7 +318,8 @@ async def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
     Awaits the lookup; raises `herror` and `gaierror`.  A cancelled one goes on in its
     thread, unheard.
     """
-    return await _in_thread(_call, "gethostbyaddr", ip_address)
+    found: tuple[str, list[str], list[str]] = await _ask("gethostbyaddr", ip_address)
+    return found
 
 
 async def getfqdn(name: str = "") -> str:
@@ -275,7 +328,7 @@ async def getfqdn(name: str = "") -> str:
     Awaits the lookup; an unknown name comes back as it is.  A cancelled lookup goes on in
     its thread, unheard.
     """
-    return str(await _in_thread(_call, "getfqdn", name))
+    return str(await _ask("getfqdn", name))
 
 
 async def getprotobyname(protocolname: str, /) -> int:
@@ -283,7 +336,7 @@ async def getprotobyname(protocolname: str, /) -> int:
 
     The table is a file, or a directory service.  A cancelled lookup goes on in its thread.
     """
-    return int(await _in_thread(_call, "getprotobyname", protocolname))
+    return int(await _ask_alone("getprotobyname", protocolname))
 
 
 async def getservbyname(servicename: str, /, *protocolname: str) -> int:
@@ -291,7 +344,7 @@ async def getservbyname(servicename: str, /, *protocolname: str) -> int:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return int(await _in_thread(_call, "getservbyname", servicename, *protocolname))
+    return int(await _ask_alone("getservbyname", servicename, *protocolname))
 
 
 async def getservbyport(port: int, /, *protocolname: str) -> str:
@@ -299,7 +352,7 @@ async def getservbyport(port: int, /, *protocolname: str) -> str:
 
     A cancelled lookup goes on in its thread, unheard.
     """
-    return str(await _in_thread(_call, "getservbyport", port, *protocolname))
+    return str(await _ask_alone("getservbyport", port, *protocolname))
 
 
 # --- names in socket addresses ------------------------------------------------------
@@ -354,14 +407,19 @@ async def numeric_address(sock: _stdlib.socket, call: str, address: Any, *data: 
     refuses what it would refuse before looking anything up.
     """
     stand_in = "0.0.0.0" if sock.family == _stdlib.AF_INET else "::"
-    with suppress(OSError, OverflowError):  # EBADF: they are right.  The port is judged later.
-        getattr(_closed(sock.family), call)(*data, (stand_in, *address[1:]))
+    try:
+        with suppress(OSError, OverflowError):  # EBADF: they are right.  The port is judged later.
+            getattr(_closed(sock.family), call)(*data, (stand_in, *address[1:]))
+    except TypeError as error:
+        tell_shape(error, sock.family, address)
+        raise
     host = _encoded(_hashable(address[0]))
     text = host.decode("ascii", "replace")
     short = all(len(label) < 64 for label in text.split("."))
-    found = await _resolver.getaddrinfo(text if short else host, None, sock.family, 0, 0, 0)
-    if not found:
-        raise OSError("getaddrinfo returns an empty list")
+    with looking_up(address[0]):
+        found = await _resolver.getaddrinfo(text if short else host, None, sock.family, 0, 0, 0)
+        if not found:
+            raise OSError("getaddrinfo returns an empty list")
     return (found[0][4][0], *address[1:])
 
 

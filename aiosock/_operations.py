@@ -15,9 +15,12 @@ import io
 import os
 import select
 import socket as _stdlib
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from operator import add
 from typing import Any, Final, TypeVar
 
+from ._advice import tell_shape
 from ._deadline import NOW
 from ._readiness import Direction, Readiness, Stateful, StillReady, bad_descriptor, vet
 
@@ -137,6 +140,9 @@ class Connecting(Stateful):
             if error.errno is None:
                 raise
             return error.errno
+        except TypeError as error:
+            tell_shape(error, self._sock.family, self._address)
+            raise
 
     def _result(self) -> int:
         error = self._sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
@@ -164,6 +170,18 @@ async def connect(
 # --- sending ------------------------------------------------------------------------
 
 
+def keep(owner: object, name: str, values: Iterator[Any]) -> None:
+    """Set an attribute to what an iterator gives.
+
+    Where that is a `map` of a system call, all of it is in C: no signal handler can raise
+    between the call and the attribute, which then would not know what the kernel has.
+    """
+    try:
+        deque(map(setattr, (owner,), (name,), values), 0)
+    finally:
+        del values  # which may hold a buffer of the caller's
+
+
 class Sending(Stateful):
     """send(2) of what is left of some data, until all of it is taken.
 
@@ -179,13 +197,16 @@ class Sending(Stateful):
 
     def __call__(self) -> int:
         send, (data, *args) = self.first_call
-        self.sent += send(self._rest[self.sent :] if self._rest and self.sent else data, *args)
+        keep(self, "sent", map(add, (self.sent,), map(send, (self._left(data),), *zip(args))))
         if self._rest is None:
             self._rest = memoryview(data).cast("B")
         if self.sent < len(self._rest):
             raise would_block()
         self._rest.release()
         return self.sent
+
+    def _left(self, data: Any) -> Any:
+        return self._rest[self.sent :] if self._rest and self.sent else data
 
     def stopped(self, error: BaseException) -> None:
         error.bytes_sent = self.sent  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
@@ -208,13 +229,13 @@ class SendingMessage(Stateful):
 
     def __call__(self) -> int:
         sendmsg, (buffers, ancdata, *args) = self.first_call
+        if self._rest is not None:
+            ancdata = ()
+        before, others = self.sent, zip((ancdata, *args))
+        keep(self, "sent", map(add, (before,), map(sendmsg, (self._rest or buffers,), *others)))
         if self._rest is None:
-            sent = sendmsg(buffers, ancdata, *args)
             self._rest = [memoryview(buffer).cast("B") for buffer in buffers]
-        else:
-            sent = sendmsg(self._rest, (), *args)
-        self.sent += sent
-        self._rest = _without(self._rest, sent)
+        self._rest = _without(self._rest, self.sent - before)
         if self._rest:
             raise would_block()
         return self.sent
@@ -251,10 +272,9 @@ class SendingFile(Stateful):
     def __call__(self) -> int:
         turn = self.sent + LARGEST
         while wanted := LARGEST if self._count is None else self._count - self.sent:
-            room, sent = self._piece(min(wanted, LARGEST))
-            if not sent:
+            before, room = self.sent, self._piece(min(wanted, LARGEST))
+            if self.sent == before:
                 break  # the file ends here
-            self.sent += sent
             if not room:
                 raise would_block()
             if self.sent >= turn:
@@ -266,30 +286,33 @@ class SendingFile(Stateful):
         error.bytes_sent = self.sent  # type: ignore[attr-defined]  # an attribute of ours, documented with sendall
         self._follow()
 
-    def _piece(self, wanted: int) -> tuple[bool, int]:
-        """Whether the kernel may take more, and how much it took."""
+    def _piece(self, wanted: int) -> bool:
+        """Send some, and whether the kernel may take more."""
         if self._fileno is None:
             return self._send(wanted)
         try:
             start = self._offset + self.sent
-            sent = self._sendfile(self._sock.fileno(), self._fileno, start, wanted)
+            args = self._sock.fileno(), self._fileno, start, wanted
+            keep(self, "sent", map(add, (self.sent,), map(self._sendfile, *zip(args))))
         except OSError as error:
             if self.sent or isinstance(error, BlockingIOError) or self._sock.fileno() < 0:
                 raise
             self._read_instead()
             return self._send(wanted)
-        return True, sent
+        return True
 
     def _read_instead(self) -> None:
         self._fileno = None
         if self._offset:
             self._file.seek(self._offset)
 
-    def _send(self, wanted: int) -> tuple[bool, int]:
+    def _send(self, wanted: int) -> bool:
         self._unsent = self._unsent or memoryview(self._file.read(min(wanted, BLOCK)))
-        sent = self._sock.send(self._unsent, MSG_NOSIGNAL) if self._unsent else 0
-        self._unsent = self._unsent[sent:]
-        return not self._unsent, sent
+        if self._unsent:
+            before, sent = self.sent, map(self._sock.send, (self._unsent,), (MSG_NOSIGNAL,))
+            keep(self, "sent", map(add, (before,), sent))
+            self._unsent = self._unsent[self.sent - before :]
+        return not self._unsent
 
     def _follow(self) -> None:
         """The file's position behind what was sent."""

@@ -172,19 +172,26 @@ def _place(interface: Interface) -> tuple[bytes, int]:
 
 
 class PacketInfo(NamedTuple):
-    """Where a datagram arrived: the address it was sent to, and the interface's index."""
+    """Where a datagram arrived.
+
+    `address` is what it was sent to, `interface` the index of the network interface.
+    """
 
     address: str
     interface: int
 
 
 class Ancillary(NamedTuple):
-    """What travelled beside a datagram; None is what was not told."""
+    """What travelled beside a datagram; None is what was not told.
 
-    ttl: int | None = None  # of IPv6 the hop limit
-    tos: int | None = None  # of IPv6 the traffic class
+    `ttl` is of IPv6 the hop limit, `tos` the traffic class.  `dropped` counts the datagrams that
+    the socket has lost so far for want of room in its queue.
+    """
+
+    ttl: int | None = None
+    tos: int | None = None
     pktinfo: PacketInfo | None = None
-    dropped: int = 0  # datagrams lost so far for want of room in the socket's queue
+    dropped: int = 0
 
 
 def enable_ancillary(
@@ -195,7 +202,7 @@ def enable_ancillary(
     pktinfo: bool | None = None,
     dropped: bool | None = None,
 ) -> None:
-    """Have ``recvmsg`` tell what travels beside datagrams, or no more; None changes nothing.
+    """Have ``recvmsg`` tell what travels beside datagrams, or no more; None changes nothing::
 
         enable_ancillary(sock, ttl=True, dropped=True)
         data, ancdata, msg_flags, address = await sock.recvmsg(2048, 256)
@@ -260,7 +267,7 @@ _ITEMS: Final[dict[tuple[int, int], tuple[str, Any, int]]] = {
 
 
 class PeerCredentials(NamedTuple):
-    """The process at the other end of a connection, and its user and group."""
+    """The process at the other end of a connection, and its user and group, as numbers."""
 
     pid: int
     uid: int

@@ -317,8 +317,8 @@ def set_aside(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
     """For a while no loop runs in this thread, although this one does."""
     turn = _pollers[id(loop)].turn if id(loop) in _pollers else Turn()
     before, turn.thread = turn.thread, 0
-    _set_running_loop(None)
     try:
+        _set_running_loop(None)
         yield
     finally:
         _set_running_loop(loop)

@@ -23,6 +23,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+from ._advice import noted
 from ._deadline import time_left, timed_out
 from ._names import AddrInfo, getaddrinfo, needs_lookup, numeric_address, numeric_addresses
 from ._operations import connect
@@ -96,6 +97,15 @@ def is_path(address: Any) -> bool:
     return isinstance(address, bytes)
 
 
+def is_local(host: Any) -> bool:
+    """Whether the name is this machine's by definition (RFC 6761).
+
+    Asked for one family alone, a system whose file of hosts lacks it there asks a name server.
+    """
+    name = host.decode("ascii", "replace") if isinstance(host, bytes | bytearray) else str(host)
+    return name.lower().rstrip(".").rpartition(".")[2] == "localhost"
+
+
 def share_ports(sock: Any, source_address: Any) -> None:
     """Have connect(2) choose the source port, which connections to other peers may have too.
 
@@ -104,6 +114,19 @@ def share_ports(sock: Any, source_address: Any) -> None:
     if isinstance(source_address, tuple) and source_address[1:2] == (0,):
         with suppress(OSError):  # the system knows no such option, or not for this family
             sock.setsockopt(_stdlib.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+
+
+def _as_pair(address: Any) -> tuple[Any, Any]:
+    try:
+        host, port = address
+    except (TypeError, ValueError) as error:
+        noted(
+            error,
+            f"an address is (host, port), or the path of an AF_UNIX socket, which is bytes or "
+            f"has a slash in it; this one is {address!r}",
+        )
+        raise
+    return host, port
 
 
 class Request:
@@ -133,7 +156,7 @@ class Request:
             self.host, self.port, *_ = address
             self.known = [(_stdlib.AF_INET6, _stdlib.SOCK_STREAM, 0, "", address)]
         else:
-            self.host, self.port = address
+            self.host, self.port = _as_pair(address)
             self.known = self._numeric(self.port)
 
     def _numeric(self, port: Any) -> list[AddrInfo] | None:
@@ -149,10 +172,11 @@ class Request:
         return bool(self.source_address) and needs_lookup(self.known[0][0], self.source_address)
 
     def families(self) -> tuple[int, ...]:
-        """What to ask for apart: nothing, where only the port has a name."""
+        """What to ask for apart: nothing, where only the port has a name, or no server is asked."""
         if self.known is not None:
             return ()
-        return (AF_INET6, AF_INET) if self.host and not self._numeric(None) else (0,)
+        asks = self.host and not self._numeric(None) and not is_local(self.host)
+        return (AF_INET6, AF_INET) if asks else (0,)
 
 
 class Log:
@@ -294,6 +318,7 @@ class Race:
     def __init__(self, log: Log, request: Request, deadline: float | None) -> None:
         assert request.delay is not None
         self._log, self._connect = log, partial(connected, request.source_address)
+        self._host = request.host
         self._deadline, self._is_late = inf if deadline is None else deadline, False
         families = request.families()
         self._schedule = Schedule(request.delay, families)
@@ -347,7 +372,11 @@ class Race:
     def _refuse(self, family: int, error: OSError) -> None:
         self._log.refusals.append(error)
         if not says_none(error):
-            self._log.remarks.append(f"{name_of(family)} addresses are not known: {error}")
+            self._remark(family, error)
+
+    def _remark(self, family: int, why: object) -> None:
+        of = f"{name_of(family)} addresses of {self._host!r}"
+        self._log.remarks.append(f"{of} are not known: {why}")
 
     def _tried(self) -> asyncio.Task[Any] | None:
         """See to attempts that have ended; one that has connected decides, or is broken."""
@@ -380,7 +409,7 @@ class Race:
         if self._is_late:
             self._log.time_is_over()
             for family in self._lookups.values():
-                self._log.remarks.append(f"{name_of(family)} addresses are not known: timed out")
+                self._remark(family, "timed out")
             for info in self._schedule.left():
                 self._log.remarks.append(f"{info[4]!r} was not tried")
         errors = self._log.errors()
@@ -458,7 +487,7 @@ async def connected(source_address: Any, info: AddrInfo) -> _stdlib.socket:
 
 
 def name_of(family: int) -> str:
-    return {AF_INET: "IPv4", AF_INET6: "IPv6"}.get(family, "its")
+    return {AF_INET: "IPv4", AF_INET6: "IPv6"}.get(family, "the")
 
 
 def says_none(error: OSError) -> bool:

@@ -38,6 +38,7 @@ from math import inf
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
+from ._advice import CLOSED, explain, noted
 from ._deadline import NOW, time_left, timed_out
 from ._poller import READ, WRITE, Event, Poller, Turn, Waiter, poller_of, wake
 
@@ -256,8 +257,11 @@ class _Pause(Event):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        self[0].get_loop().call_later(PAUSE, wake, self[0])
-        return super().__await__()
+        alarm = self[0].get_loop().call_later(PAUSE, wake, self[0])
+        try:
+            yield from super().__await__()
+        finally:
+            alarm.cancel()
 
 
 class _PauseLine(Line):
@@ -353,10 +357,16 @@ class Direction:
         except BaseException as error:
             line.drained = False
             if held:
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:  # no memory, or a signal handler: the place is free all the same
+                    if line.queue:
+                        line.hand_on()
+                    else:
+                        line.busy = False
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
+            explain(error, self._sock, attempt, args, held)
             raise
         if held:
             spent[0] = 0
@@ -386,6 +396,7 @@ class Direction:
         except BaseException as error:
             if isinstance(attempt, Stateful):
                 attempt.stopped(error)
+            explain(error, self._sock, attempt, args, waited=False)
             raise
 
     async def next_piece(
@@ -409,9 +420,12 @@ class Direction:
                 data = attempt(size, flags)
             except BaseException as error:
                 line.drained = False
-                line.renew()
-                line.hand_on()
+                try:
+                    line.renew()
+                finally:
+                    line.hand_on()
                 if not isinstance(error, BlockingIOError):
+                    explain(error, self._sock, attempt, (), waited=True)
                     raise
             else:
                 self.spent[0] = 0
@@ -473,7 +487,7 @@ class Direction:
         return [line for line in self._lines if not line.is_gone()]
 
     def __del__(self) -> None:
-        for line in self.lines() if self._lines else ():
+        for line in self.lines() if getattr(self, "_lines", ()) else ():  # none if it is half made
             line.forget()
             line.do(line.silence)
 
@@ -520,7 +534,7 @@ class Readiness:
                     raise timed_out()
                 await asyncio.wait([task], timeout=left)
             if task.cancelled():
-                raise bad_descriptor()
+                raise noted(bad_descriptor(), CLOSED)
             return task.result()
         finally:
             with suppress(RuntimeError):  # its loop has closed

@@ -17,7 +17,8 @@ who has to listen (the peer negotiates anew) leaves that to a reader at work, wh
 with none, he is stuck too.
 
 What was encrypted is sent before anything else, whoever encrypted it: a record is never
-given up half-way, and a cancelled sender's last one goes out with the next operation.
+given up half-way, and a cancelled sender's last one goes out with the next operation.  Nothing
+is taken from a peer who lets more than OWED bytes wait: each may be a question to be answered.
 
 One lock holds the order of bytes between the kernel and the ssl object when threads share
 a socket; nobody waits while he holds it.
@@ -32,11 +33,12 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from operator import add, call, getitem
 from typing import Any, Final, NoReturn
 
 from ._certificates import names
 from ._deadline import NOW
-from ._operations import MSG_NOSIGNAL, SendingFile, await_ready
+from ._operations import MSG_NOSIGNAL, SendingFile, await_ready, keep
 from ._readiness import Readiness, Stateful, bad_descriptor
 
 __all__ = [
@@ -64,6 +66,7 @@ SIZE: Final = 65536  # bytes taken from the kernel at once
 PLENTY: Final = 2**62  # more than any answer: so much is asked of a socket that is read to the end
 NOTHING: Final = memoryview(b"")
 PIECE: Final = 65536  # bytes encrypted before the kernel is asked whether it takes them
+OWED: Final = 2 * PIECE  # bytes: a piece, and a handshake's flight
 
 
 class Stuck(Exception):  # noqa: N818  # a turn to take, no error
@@ -142,6 +145,8 @@ class Records:
             self._fill()
 
     def _fill(self) -> None:
+        if self.unsent and len(self.unsent) + self._outgoing.pending > OWED:
+            raise Stuck
         try:
             data = self._recv(SIZE, self._flags)
         except BlockingIOError:
@@ -176,8 +181,11 @@ class Records:
         """Have the kernel take what is encrypted."""
         with self.lock:
             while self.unsent or self._outgoing.pending:
-                self.unsent = unsent = memoryview(self.unsent or self._outgoing.read())
-                self.unsent = unsent[self._send(unsent, self._quietly) :]
+                if not self.unsent:
+                    keep(self, "unsent", map(memoryview, map(call, (self._outgoing.read,))))
+                unsent = memoryview(self.unsent)
+                sent = map(self._send, (unsent,), (self._quietly,))
+                keep(self, "unsent", map(getitem, (unsent,), map(slice, sent, (None,))))
 
     def flush_for_reader(self) -> None:
         """The same.  A peer who cannot be told anything any more may have said something.
@@ -224,7 +232,7 @@ class Records:
         try:
             if size < 1:
                 return read(size)  # nothing, or refused
-            if not self.more:  # a conversation: one receive brings one record
+            if self.shaken and not self.more:  # a conversation: one receive brings one record
                 self._fill()
                 try:
                     data = read(size)
@@ -310,13 +318,12 @@ class Records:
 
     # --- attempts of a writer ---------------------------------------------------------
 
-    def give(self, data: Any) -> int:
-        """Encrypt some of the data, if the kernel has taken all before it; how many bytes."""
+    def give(self, data: Any, giving: Any) -> None:
+        """Encrypt some of the data, after a `flush` of all before it, and count it as sent."""
         with self.lock:
-            if self.unsent:
-                self.flush()
+            sent, before = giving.sent, self._outgoing.pending
             try:
-                given: int = self.talk.write(data)
+                keep(giving, "sent", map(add, (giving.sent,), map(self._write, (data,))))
             except _ssl.SSLWantReadError:
                 self.flush()
                 self._leave_to_reader()
@@ -324,7 +331,10 @@ class Records:
                 self._must_be_open()
                 self.flush_quietly()
                 raise
-            return given
+            except BaseException:  # of a signal handler: write() calls it when all is encrypted
+                if giving.sent == sent and self._outgoing.pending > before:
+                    giving.sent += len(data)
+                raise
 
     def _must_be_open(self) -> None:
         """Or that is why the ssl object complains: `close` has ended TLS too."""
@@ -398,7 +408,7 @@ class Giving(Stateful):
             if self._asks:
                 records.talk.do_handshake()
             while self.sent < len(data) and (self._whole or not self.sent):
-                self.sent += records.give(data[self.sent : self.sent + PIECE])
+                records.give(data[self.sent : self.sent + PIECE], self)
                 records.flush()
             records.flush()
         data.release()
@@ -433,14 +443,13 @@ class _Giver:
     """Looks like a socket that has no descriptor."""
 
     def __init__(self, records: Records) -> None:
-        self._records = records
-
-    def fileno(self) -> int:
-        return -1
+        self._records, self.sent = records, 0
 
     def send(self, data: Any, flags: int) -> int:
         self._records.flush()
-        return self._records.give(data)
+        self.sent = 0
+        self._records.give(data, self)
+        return self.sent
 
 
 # --- what both faces say of TLS -------------------------------------------------------------

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Self, Unpack, overload
 
+from ._advice import AsyncOnly
 from ._constructors import create_server
 from ._records import as_server
 from ._serving import (
@@ -133,7 +134,7 @@ def serve(
     return Server(terms, places)
 
 
-class Server(Counts):
+class Server(AsyncOnly, Counts):
     """What `serve` returns: listeners, and the tasks of the connections that they accept."""
 
     def __init__(self, terms: Terms, places: list[Any]) -> None:
@@ -175,7 +176,10 @@ class Server(Counts):
                 acceptor.result()
 
     async def wait_closed(self) -> None:
-        """Await that accepting has ended, and then every handler."""
+        """Await that accepting has ended, and then every handler.
+
+        A cancellation ends this call, and neither the server nor a handler.
+        """
         while any(not acceptor.done() for acceptor in self._acceptors) or self._handling:
             await self._wait(None)
 
@@ -219,7 +223,7 @@ class Server(Counts):
             except Full:
                 await self._rest(None)
             except OSError as error:
-                if listener.fileno() < 0:
+                if listener._reading.ending:
                     return
                 await self._rest(triage.pause_after(error))
             else:
@@ -305,7 +309,7 @@ class Server(Counts):
             self._acceptors = []  # whose errors know this server
 
     async def _wait(self, seconds: float | None) -> None:
-        if running := [*self._acceptors, *self._handling]:
+        if running := [*self._acceptors, *self._handling]:  # none, where it was cut short
             await asyncio.wait(running, timeout=seconds)
 
     async def _cancel(self) -> None:

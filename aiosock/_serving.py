@@ -86,10 +86,11 @@ class Terms:
         context: _ssl.SSLContext | None,
         keywords: Keywords,
     ) -> None:
-        self.handler, self.context = handler, context
-        self.ssl_handshake_timeout = keywords["ssl_handshake_timeout"]
-        self.max_connections = keywords["max_connections"]
-        self.grace_period = keywords["grace_period"]
+        self.handler: Callable[[Any, Any], Any] = handler
+        self.context: _ssl.SSLContext | None = context
+        self.ssl_handshake_timeout: float = keywords["ssl_handshake_timeout"]
+        self.max_connections: int | None = keywords["max_connections"]
+        self.grace_period: float | None = keywords["grace_period"]
         self._keywords = keywords
         _vet_arguments(self.handler)
         most, grace = self.max_connections, self.grace_period

@@ -32,10 +32,11 @@ from typing import (
     overload,
 )
 
+from ._advice import tell_shape
 from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
-from ._names import needs_lookup, numeric_address
+from ._names import AddressLike, looking_up, needs_lookup, numeric_address
 from ._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -69,7 +70,7 @@ S = TypeVar("S", bound="socket")
 Awaited = Coroutine[Any, Any, T]
 BinaryMode = Literal["b", "rb", "br", "wb", "bw", "rwb", "rbw", "wrb", "wbr", "brw", "bwr"]
 TextMode = Literal["", "r", "w", "rw", "wr"]
-Address = Any  # its shape depends on the family; AF_INET: (host, port)
+Address = Any  # as it is told: its shape depends on the family; AF_INET: (host, port)
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
 MOST: Final = sys.maxsize
@@ -155,26 +156,31 @@ class socket:
         fd, address = self._sock._accept()  # type: ignore[attr-defined]  # the stdlib's
         return taken_over(socket, self._family, self._kind, self.proto, fd), address
 
-    async def bind(self, address: Address, /) -> None:
+    async def bind(self, address: AddressLike, /) -> None:
         """Bind to an address.  Awaits the lookup of a host name, and nothing else.
 
         Raises OSError, of an address in use or not of this host, and `gaierror`.  A cancelled
         call has not bound the socket.
         """
-        self._sock.bind(await self._numeric("bind", address, None))
+        try:
+            self._sock.bind(await self._numeric("bind", address, None))
+        except TypeError as error:
+            tell_shape(error, self._family, address)
+            raise
 
-    async def connect(self, address: Address, /) -> None:
+    async def connect(self, address: AddressLike, /) -> None:
         """Await a connection to `address`; a host name is looked up off the loop.
 
         The first address of a name is taken, as in the stdlib.  The timeout bounds the
-        lookup and the connection together.  After a cancelled or late call the socket is
-        half connected: close it.
+        lookup and the connection together (in the stdlib the connection alone).  Raises
+        OSError (ConnectionRefusedError and the like), `gaierror` and TimeoutError.  After a
+        cancelled or late call the socket is half connected: close it.
         """
         error = await self._connect("connect", address)
         if error:
             raise OSError(error, os.strerror(error))
 
-    async def connect_ex(self, address: Address, /) -> int:
+    async def connect_ex(self, address: AddressLike, /) -> int:
         """Await as `connect` does, but return the errno of connect(2): 0, or EAGAIN when late.
 
         Errors of other kinds (an unknown host, a port out of range) are still raised.
@@ -196,7 +202,8 @@ class socket:
         if not needs_lookup(self._family, address):
             return address
         lookup = numeric_address(self._sock, call, address, *data)
-        return await self._readiness.errand(lookup, deadline)
+        with looking_up(address[0]):
+            return await self._readiness.errand(lookup, deadline)
 
     # --- waiting: receiving ---------------------------------------------------------
 
@@ -205,7 +212,8 @@ class socket:
 
         A cancelled or late call has taken nothing.  MSG_WAITALL in blocking mode waits for
         all of it; what a cancelled one had gathered comes first in this object's next call
-        (other descriptors of the connection do not see it any more).
+        (other descriptors of the connection do not see it any more).  Unlike the stdlib's,
+        MSG_TRUNC never gives more than `bufsize` bytes.
         """
         if flags or type(bufsize) is not int or not 0 < bufsize <= MOST:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
@@ -271,8 +279,8 @@ class socket:
         """Await a datagram, and take it with those behind it that have come: at most `max`.
 
         A list of what `recvfrom` gives for each: (data, address).  A datagram longer than
-        `bufsize` is cut.  In the spirit of recvmmsg(2): one wait for many, never more than
-        1024, and an error behind the first is raised by the next receive.  On a
+        `bufsize` (65536) is cut.  In the spirit of recvmmsg(2): one wait for many, never
+        more than 1024, and an error behind the first is raised by the next receive.  On a
         SOCK_SEQPACKET connection an empty message, which may be the end, is the last of a
         list.  MSG_PEEK shows the first alone.
 
@@ -319,7 +327,7 @@ class socket:
         """Await until all of `data` is sent; the timeout is for all of it together.
 
         Whatever is raised instead, a cancellation too, tells in ``bytes_sent`` how many
-        bytes are on their way; none follows after that.
+        bytes are on their way, which the stdlib does not tell; none follows after that.
         """
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
@@ -341,22 +349,35 @@ class socket:
         await sending.complete(self._deadline_with(flags), 0, whole)
 
     @overload
-    def sendto(self, data: ReadableBuffer, address: Address, /) -> Awaited[int]: ...
+    def sendto(self, data: ReadableBuffer, address: AddressLike, /) -> Awaited[int]: ...
 
     @overload
-    def sendto(self, data: ReadableBuffer, flags: int, address: Address, /) -> Awaited[int]: ...
+    def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> Awaited[int]: ...
 
-    def sendto(self, *args: Any) -> Awaited[int]:
+    async def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: await room, and send to an address.
 
         A host name is looked up off the loop.  Otherwise as `send`.
         """
         if not 2 <= len(args) <= 3:
             self._sock.sendto(*args)  # refuses in the stdlib's words
-        flags = args[1] if len(args) == 3 else 0
-        if needs_lookup(self._family, args[-1]):
-            return self._send_to_name(flags, self._deadline(), *args)
-        return self._send_to(flags, self._deadline_with(flags), args[0], args[-1])
+        data, address, flags = args[0], args[-1], args[1] if len(args) == 3 else 0
+        if needs_lookup(self._family, address):
+            return await self._send_to_name(flags, self._deadline(), *args)
+        sending = self._sending
+        if not (flags or self._stream or sending.line.busy) and sending.spent[0] < BUDGET:
+            # A datagram has room, nearly always: as in `sendall`.
+            try:
+                sent = self._sock.sendto(data, self._nosignal, address)
+            except BlockingIOError:
+                pass
+            except TypeError as error:
+                tell_shape(error, self._family, address)
+                raise
+            else:
+                sending.spent[0] += 1
+                return sent
+        return await self._send_to(flags, self._deadline_with(flags), data, address)
 
     def _send_to(self, flags: Any, deadline: float | None, *args: Any) -> Awaited[int]:
         data, address = args
@@ -377,7 +398,7 @@ class socket:
         buffers: Iterable[ReadableBuffer],
         ancdata: Iterable[Any] = (),
         flags: int = 0,
-        address: Address = None,
+        address: AddressLike | None = None,
         /,
     ) -> int:
         """Await room, and send buffers and ancillary data as one message.
@@ -394,7 +415,9 @@ class socket:
         return await self._sending.complete(deadline, 0, self._sock.sendmsg, *args)
 
     async def send_many(
-        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+        self,
+        messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, AddressLike | None]],
+        flags: int = 0,
     ) -> int:
         """Await until all `messages` are sent, each as a datagram; how many that were.
 
@@ -633,7 +656,11 @@ class socket:
     # --- modes ----------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits."""
+        """Set the timeout of the calls that follow, in seconds: None blocks, 0.0 never waits.
+
+        ValueError for a negative one, as in the stdlib.  A call that waits keeps the one that it
+        began with.
+        """
         self._set(as_timeout(value))
 
     def setblocking(self, flag: bool, /) -> None:
@@ -665,7 +692,10 @@ class socket:
     # --- at once: what never waits --------------------------------------------------
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Let the socket accept connections, `backlog` of which may queue."""
+        """Let the socket accept connections, `backlog` of which may queue.
+
+        By default 128, or SOMAXCONN where that is less.
+        """
         self._sock.listen(backlog)
 
     def dup(self) -> Self:

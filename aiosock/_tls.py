@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from operator import index
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from ._deadline import NOW
 from ._operations import Leftover
@@ -42,7 +42,7 @@ from ._records import (
     want_read,
     want_write,
 )
-from ._socket import Address, socket
+from ._socket import Address, Awaited, socket
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -123,6 +123,8 @@ class SSLSocket(socket):
     encrypted: that goes out before anything else, with the next call.
 
     `close` says to the peer that nothing follows, if the kernel takes it, and never waits.
+
+    `server_side`, `server_hostname` and `suppress_ragged_eofs` are what `start_tls` was given.
     """
 
     __slots__ = (
@@ -202,7 +204,10 @@ class SSLSocket(socket):
         return self
 
     async def verify_client_post_handshake(self) -> None:
-        """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
+        """Await that a TLS 1.3 client is asked for its certificate.
+
+        It comes with what is received next.
+        """
         tls, talk = self._hidden(), self._with_talk()
         talk.verify_client_post_handshake()
         await tls.say(self._deadline(), Giving(tls.records, b"", asks=True))
@@ -253,7 +258,13 @@ class SSLSocket(socket):
                 return 0
             raise
 
-    async def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+    @overload
+    async def read(self, len: int = 1024, buffer: None = None) -> bytes: ...
+
+    @overload
+    async def read(self, len: int, buffer: WriteableBuffer) -> int: ...
+
+    async def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes | int:
         """As `recv`, or with a buffer as `recv_into`: bytes, or how many."""
         if self._tls is None:
             raise ValueError("Read on closed or unwrapped SSL socket.")
@@ -262,7 +273,7 @@ class SSLSocket(socket):
         return await self.recv(len)
 
     async def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
-        """Encrypt and send data; how many bytes of it: in blocking mode all."""
+        """Await that data is encrypted and sent; how many bytes of it: in blocking mode all."""
         if self._tls is None:
             return await super().send(data, flags)
         if flags:
@@ -417,7 +428,16 @@ class SSLSocket(socket):
         """Whether an earlier session was taken up."""
         return None if self._talk is None else self._talk.session_reused
 
-    def getpeercert(self, binary_form: bool = False) -> Any:
+    @overload
+    def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
+
+    @overload
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
+
+    @overload
+    def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
+
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """The peer's certificate: a dict, ``{}`` unless it was verified; or its DER form."""
         return self._with_talk().getpeercert(binary_form)
 
@@ -506,7 +526,10 @@ class SSLObject(Legacy):
         self._tls = Conversation(sock._sock, sock._readiness, speech)
 
     async def write(self, s: ReadableBuffer, /) -> int:
-        """Await until all of the bytes are encrypted and sent; how many that was."""
+        """Await until all of the bytes are encrypted and sent; how many that was.
+
+        Whatever is raised instead tells in ``bytes_sent`` how many were encrypted.
+        """
         self._must_be_open()
         return await self._tls.say(self._sock._deadline(), Giving(self._tls.records, s))
 
@@ -538,13 +561,13 @@ class SSLObject(Legacy):
         await self._tls.hear(self._sock._deadline(), self._tls.records.shake_hands)
 
 
-async def ssl(
+def ssl(
     sock: socket,
     keyfile: str | None = None,
     certfile: str | None = None,
     *,
     server_hostname: str | None = None,
-) -> SSLObject:
+) -> Awaited[SSLObject]:
     """Await a TLS handshake over a connected socket, and verify nothing: the manual's old call.
 
     Whoever sits between here and the server can read and change everything; that is what
@@ -552,10 +575,16 @@ async def ssl(
     files of one's own key and certificate chain, both or neither.  `server_hostname` is sent
     to a server of many names.  The socket's timeout is for the handshake and each call.
     """
-    context = legacy_context(sock, keyfile, certfile, server_hostname)
-    made = SSLObject(sock, context, server_hostname)
+    context = legacy_context(sock, keyfile, certfile, server_hostname)  # warns of the caller's line
+    return _shaken(SSLObject(sock, context, server_hostname))
+
+
+async def _shaken(made: SSLObject) -> SSLObject:
     await made._shake()
     return made
+
+
+_shaken.__qualname__ = "ssl"  # which Python says was never awaited
 
 
 def moved(sock: socket) -> _stdlib.socket:

@@ -36,12 +36,12 @@ from ssl import SSL_ERROR_ZERO_RETURN as SSL_ERROR_ZERO_RETURN
 from ssl import RAND_add as RAND_add
 from ssl import RAND_status as RAND_status
 from ssl import SSLContext, SSLError
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 from _typeshed import ReadableBuffer
 
 from aiosock._constants import *
-from aiosock._names import Host, Port
+from aiosock._names import AddressLike, Host, Port
 from aiosock._names import Resolver as Resolver
 from aiosock._names import set_resolver as set_resolver
 from aiosock._options import Ancillary as Ancillary
@@ -83,10 +83,10 @@ sslerror = SSLError
 def create_connection(
     address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
-    source_address: Any = None,
+    source_address: AddressLike | None = None,
     *,
     all_errors: bool = False,
-    ssl: None = None,
+    ssl: Literal[False] | None = None,
     server_hostname: None = None,
     happy_eyeballs_delay: float | None = 0.25,
 ) -> socket: ...
@@ -94,7 +94,7 @@ def create_connection(
 def create_connection(
     address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
-    source_address: Any = None,
+    source_address: AddressLike | None = None,
     *,
     all_errors: bool = False,
     ssl: SSLContext | Literal[True],
@@ -102,8 +102,19 @@ def create_connection(
     happy_eyeballs_delay: float | None = 0.25,
 ) -> SSLSocket: ...
 @overload
+def create_connection(
+    address: tuple[Host, Port] | str | bytes,
+    timeout: float | None = ...,
+    source_address: AddressLike | None = None,
+    *,
+    all_errors: bool = False,
+    ssl: SSLContext | bool | None,
+    server_hostname: str | None = None,
+    happy_eyeballs_delay: float | None = 0.25,
+) -> socket: ...
+@overload
 def create_server(
-    address: Any,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = None,
@@ -113,7 +124,7 @@ def create_server(
 ) -> socket: ...
 @overload
 def create_server(
-    address: Any,
+    address: AddressLike,
     *,
     family: int = ...,
     backlog: int | None = None,
@@ -121,7 +132,17 @@ def create_server(
     dualstack_ipv6: bool = False,
     ssl: SSLContext,
 ) -> SSLSocket: ...
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket: ...
+@overload
+def create_server(
+    address: AddressLike,
+    *,
+    family: int = ...,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    ssl: SSLContext | None,
+) -> socket: ...
+def fromfd(fd: SupportsIndex, family: int, type: int, proto: int = 0) -> socket: ...
 def getfqdn(name: str = "") -> str: ...
 def recv_fds(
     sock: socket, bufsize: int, maxfds: int, flags: int = 0
@@ -131,7 +152,7 @@ def send_fds(
     buffers: Iterable[ReadableBuffer],
     fds: Iterable[int],
     flags: int = 0,
-    address: Any = None,
+    address: AddressLike | None = None,
 ) -> int: ...
 def socketpair(
     family: int | None = None, type: int = ..., proto: int = 0

@@ -57,7 +57,10 @@ def _over(namespace: dict[str, Any], function: types.FunctionType) -> types.Func
 
 
 def from_stdlib_socket(sock: _stdlib.socket) -> socket:
-    """Take a stdlib socket over: its descriptor and its timeout; `sock` is closed then."""
+    """Take a stdlib socket over: its descriptor and its timeout; `sock` is closed then.
+
+    TypeError for what is no plain ``socket.socket``, such as an ``ssl.SSLSocket``.
+    """
     if not isinstance(sock, _stdlib.socket) or hasattr(sock, "do_handshake"):
         raise TypeError(f"a plain socket.socket is needed, not {type(sock).__name__!r}")
     timeout = sock.gettimeout()
@@ -115,7 +118,7 @@ def makers(namespace: dict[str, Any]) -> dict[str, Callable[..., Any]]:
         return listener
 
     create_connection.__doc__ = _CONNECTING
-    create_server.__doc__ = f"{listen.__doc__}\n\n{_LISTENING}"
+    create_server.__doc__ = _LISTENING
     create_connection.__qualname__, create_server.__qualname__ = MADE
     return dict(zip(MADE, (create_connection, create_server), strict=True))
 
@@ -126,7 +129,7 @@ MADE: Final = ("create_connection", "create_server")
 _CONNECTING: Final = """Connect to ``(host, port)``, or to the path of an AF_UNIX socket.
 
 A host's IPv6 and IPv4 addresses are asked for apart, and raced as RFC 8305 says: the next
-attempt begins when one has failed, or after `happy_eyeballs_delay` seconds.  `timeout`
+attempt begins when one has failed, or after `happy_eyeballs_delay` seconds (0.25).  `timeout`
 seconds, the default timeout where it is not given, bound the whole, and become the socket's
 own.  With a delay of None, in non-blocking mode, and where something was put in the place of
 this module's ``socket`` or ``getaddrinfo``, it is as in the stdlib: one address after the
@@ -142,7 +145,13 @@ success ``sock.attempts`` does.  Whatever ends it, no other socket is left open.
 With `ssl`, a context or True for ``ssl.create_default_context()``, TLS is started, as by
 `socket.start_tls`, for `server_hostname` or else the host."""
 
-_LISTENING: Final = """With `ssl`, a context, TLS is started on a connection that ``accept``
+_LISTENING: Final = """A socket that listens at `address`, by the stdlib's own code.
+
+The empty host means every interface; say "127.0.0.1" to serve this machine alone.  `backlog`
+connections may queue.  With `dualstack_ipv6` an AF_INET6 socket takes IPv4 too.  Raises OSError,
+which says which address it was.
+
+With `ssl`, a context that has a certificate, TLS is started on a connection that ``accept``
 gives, by its first receive or send."""
 
 

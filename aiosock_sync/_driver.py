@@ -82,8 +82,6 @@ class _Queue(selectors.BaseSelector):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if fd in self.keys:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         self.epoll.register(fd, _mask(events))
         self.keys[fd] = key = selectors.SelectorKey(fileobj, fd, events, data)
         return key
@@ -137,6 +135,8 @@ class _Loop(asyncio.SelectorEventLoop):
     _scheduled: list[asyncio.TimerHandle]
     _run_once: Callable[[], None]
 
+    _run_forever_cleanup: Callable[[], None]  # since Python 3.12; before, nothing comes between
+
     _raised: BaseException | None
 
     def __init__(self, queue: _Queue) -> None:
@@ -171,19 +171,44 @@ class _Loop(asyncio.SelectorEventLoop):
             self._run_once()
         finally:
             self._by_hand = False
-        if self._raised is not None:
-            raised, self._raised = self._raised, None
-            raise raised
+        self._raise_it()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What a handle raised, which asyncio only logs.
 
         Turned by hand, all handles are the engine's and raise nothing: a signal handler did.
+        So it is with the steps of a task, and with what else is ours.
         """
-        if self._by_hand and "handle" in context:
+        handle = context.get("handle")
+        if handle is not None and (self._by_hand or _raises_nothing(handle._callback)):
             self._raised = context["exception"]
+            if not self._by_hand:
+                self.stop()
         else:
             super().call_exception_handler(context)
+
+    def run_forever(self) -> None:
+        before = self.is_running()
+        try:
+            super().run_forever()
+        finally:
+            if self.is_running() and not before:  # its end was interrupted, which is a function
+                self._run_forever_cleanup()
+        self._raise_it()
+
+    def _raise_it(self) -> None:
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            try:
+                raise raised
+            finally:
+                del raised  # which knows this frame
+
+
+def _raises_nothing(callback: object) -> bool:
+    if isinstance(getattr(callback, "__self__", None), asyncio.Task | _Loop):
+        return True
+    return getattr(callback, "__module__", None) in _OURS
 
 
 @contextmanager
@@ -212,21 +237,19 @@ class _Driver:
         self._main: asyncio.Task[Any] | None = None  # for which the loop runs
         self.outer: _Driver | None = None  # busy, and the thread's again when this one has ended
 
-    def leave(self) -> None:
-        """It is free again."""
-        self.busy, self.turn.thread = False, self.thread
-        if self.outer is not None:
-            _here.driver = self.outer
-            self.close()
+    def make_way(self) -> None:
+        """For the outer one, in whose place it was."""
+        _here.driver = self.outer
+        self.close()
 
     def finish_task(self, coro: Coroutine[Any, Any, T], deadline: float | None) -> T:
         """The outcome of a coroutine run as a task; no task is left behind."""
-        task, late = self.loop.create_task(coro), None
-        if deadline is not None:
-            late = self.loop.call_later(time_left(deadline), task.cancel, _LATE)
-        self._main = task
-        task.add_done_callback(self._stop)
+        task = late = None
         try:
+            self._main = task = self.loop.create_task(coro)
+            if deadline is not None:
+                late = self.loop.call_later(time_left(deadline), task.cancel, _LATE)
+            task.add_done_callback(self._stop)
             # Not run_until_complete(), whose frame knows the task: since Python 3.12 the task's
             # error knows that frame.
             self.loop.run_forever()
@@ -249,15 +272,18 @@ class _Driver:
         if self._main is task:
             self.loop.stop()
 
-    def _end_tasks(self, task: asyncio.Task[Any]) -> None:
+    def _end_tasks(self, task: asyncio.Task[Any] | None) -> None:
         """Also after an interruption, that may have ended the first without his hearing of it."""
-        if task.done() and not task.cancelled():
+        if task is not None and task.done() and not task.cancelled():
             task.exception()
         tasks = asyncio.all_tasks(self.loop)
         for other in tasks:
             other.cancel()
         if tasks:
             self.loop.poller.doubt()
+            self.loop.run_until_complete(asyncio.sleep(0))  # a turn, in which each hears of it
+            for other in tasks:
+                _end_if_deaf(other)
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     def close(self) -> None:
@@ -270,7 +296,17 @@ class _Driver:
             self.close()
 
 
+def _end_if_deaf(task: asyncio.Task[Any]) -> None:
+    """An interruption may have taken the loop's order to step a task: nobody steps it again."""
+    if not task.done() and task._must_cancel:  # type: ignore[attr-defined]  # of Task, the same since it exists
+        asyncio.Future.cancel(task)  # who awaits it is told, and it itself is not asked
+        coro: Any = task.get_coro()
+        with suppress(RuntimeError):  # it would go on
+            coro.close()
+
+
 _LATE: Final = "aiosock_sync: the time is over"
+_OURS: Final = ("aiosock._names", "aiosock_sync._driver")
 _INNARDS: Final = ("asyncio", "selectors", "aiosock_sync._driver", "aiosock._poller")
 
 
@@ -302,8 +338,8 @@ class _Here(threading.local):
 
 _here: Final = _Here()
 # Set by fail_after.  Of the context, and so of a task, where several share a thread.
-_limit: Final[ContextVar[float | None]] = ContextVar("aiosock_sync.fail_after", default=None)
-limits: Final = set[object]()  # those that hold anywhere: mostly none, and then nobody need ask
+_limit: Final[ContextVar["_Limit | None"]] = ContextVar("aiosock_sync.fail_after", default=None)
+limits: Final = set["_Limit"]()  # those that hold anywhere: mostly none, and then nobody need ask
 
 
 def _free_driver() -> _Driver:
@@ -350,7 +386,9 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         if driver is not None:
-            driver.leave()
+            driver.busy, driver.turn.thread = False, driver.thread
+            if driver.outer is not None:
+                driver.make_way()
 
 
 def turn_once(loop: asyncio.AbstractEventLoop | None) -> bool:
@@ -366,22 +404,27 @@ def turn_once(loop: asyncio.AbstractEventLoop | None) -> bool:
         error.__traceback__ = _beyond(error.__traceback__)
         raise
     finally:
-        driver.leave()
+        driver.busy, driver.turn.thread = False, driver.thread
     return True
 
 
 def run_task(coro: Coroutine[Any, Any, T], deadline: float | None = None) -> T:
     """The outcome of any other coroutine; TimeoutError when the deadline is over."""
-    driver = _free_driver()
-    driver.busy, driver.turn.thread = True, 0  # who calls meanwhile takes another
+    driver = None
     try:
+        driver = _free_driver()
+        driver.busy, driver.turn.thread = True, 0  # who calls meanwhile takes another
         with set_aside(_get_running_loop()):
             return driver.finish_task(coro, deadline)
     except BaseException as error:
         error.__traceback__ = _beyond(error.__traceback__)
         raise
     finally:
-        driver.leave()
+        if driver is not None:
+            driver.busy, driver.turn.thread = False, driver.thread
+            if driver.outer is not None:
+                driver.make_way()
+        coro.close()  # it may not have begun
 
 
 def call(
@@ -394,10 +437,16 @@ def call(
     Also from inside a running event loop, which is blocked for that time.  Within
     `fail_after`, TimeoutError when the time is over: the function is cancelled then.
     """
+    if asyncio.iscoroutine(async_function):
+        async_function.close()  # nobody will await it
+        raise TypeError(
+            "call() takes an async function and its arguments, not the coroutine that it returns: "
+            "call(f, x) in place of call(f(x))"
+        )
     coro = async_function(*args, **kwargs)
     if not asyncio.iscoroutine(coro):
         raise TypeError(f"an async function is needed: {async_function!r} returned {coro!r}")
-    return run_task(coro, _limit.get())
+    return run_task(coro, _limit_now())
 
 
 @contextmanager
@@ -412,28 +461,51 @@ def fail_after(seconds: float) -> Iterator[None]:
     is as good as that, is no limit.
     """
     if not isinstance(seconds, int | float):
-        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
+        raise TypeError(
+            f"seconds must be a number (math.inf for no limit), not {type(seconds).__name__!r}"
+        )
     if not seconds >= 0:
         raise ValueError(f"seconds must not be negative or NaN: {seconds!r}")
     with until(monotonic() + seconds if seconds < FOR_EVER else None):
         yield
 
 
+class _Limit:
+    """A deadline, and in which other one it lies.  It holds as long as it is among `limits`."""
+
+    __slots__ = ("deadline", "outer")
+
+    def __init__(self, deadline: float | None, outer: "_Limit | None") -> None:
+        self.deadline, self.outer = deadline, outer
+
+
 @contextmanager
 def until(deadline: float | None) -> Iterator[None]:
-    """Bound the calls inside the ``with`` by a deadline, as `fail_after` does."""
-    before, mark = _limit.set(limited(deadline)), object()
-    limits.add(mark)
+    """Bound the calls inside the ``with`` by a deadline, as `fail_after` does.
+
+    An interruption may have a ``with`` end late, when one around it has ended before.
+    """
+    limit = _Limit(limited(deadline), _limit.get())
     try:
+        _limit.set(limit)
+        limits.add(limit)
         yield
     finally:
-        limits.discard(mark)
-        _limit.reset(before)
+        limits.discard(limit)
+        if _limit.get() is limit:
+            _limit.set(limit.outer)
+
+
+def _limit_now() -> float | None:
+    limit = _limit.get()
+    while limit is not None and limit not in limits:
+        limit = limit.outer
+    return None if limit is None else limit.deadline
 
 
 def limited(deadline: float | None) -> float | None:
     """A deadline, or that of `fail_after` where it is nearer."""
-    limit = _limit.get()
+    limit = _limit_now()
     if limit is None or (deadline is not None and deadline < limit):
         return deadline
     return limit
@@ -441,7 +513,7 @@ def limited(deadline: float | None) -> float | None:
 
 def is_late() -> bool:
     """Whether the deadline of `fail_after` is over."""
-    limit = _limit.get()
+    limit = _limit_now()
     return limit is not None and monotonic() >= limit
 
 

@@ -43,7 +43,7 @@ from aiosock._serving import (
 
 from ._constructors import remade
 from ._driver import loop_here, run
-from ._socket import Address, _Moment, _taken_over, socket
+from ._socket import Address, _Moment, socket
 from ._tls import SSLSocket
 
 __all__ = ["Server", "listen_fds", "serve"]
@@ -246,7 +246,7 @@ class Server(Counts):
             except Full:
                 self._rest(None)
             except OSError as error:
-                if listener.fileno() < 0:
+                if listener._reading.ending:
                     return
                 self._rest(triage.pause_after(error))
             else:
@@ -259,8 +259,7 @@ class Server(Counts):
                 raise Full
             self._begun += 1
         try:
-            fd, peer = moment.accept()
-            return _taken_over(listener.family, listener.type, listener.proto, fd), peer
+            return moment.accept()
         except BaseException:
             with self._changed:
                 self._begun -= 1

@@ -27,11 +27,14 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from itertools import starmap
+from multiprocessing.reduction import DupFd, ForkingPickler
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
+from aiosock._advice import explain, tell_shape, tell_timeout
 from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from aiosock._deadline import NOW, deadline_after, timed_out
-from aiosock._names import needs_lookup, numeric_address
+from aiosock._names import AddressLike, looking_up, needs_lookup, numeric_address
 from aiosock._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -111,9 +114,19 @@ class _Moment:
                     sock._take_back()
                     raise
 
-    def accept(self) -> tuple[int, Address]:
-        accept: Callable[[], tuple[int, Address]] = self._raw._accept  # type: ignore[attr-defined]  # the stdlib's
-        return self._do(accept)
+    def accept(self) -> tuple[socket, Address]:
+        """The connection is in a list before any signal handler can raise, and closed then."""
+        sock, made, taken = self._sock, socket.__new__(socket), list[tuple[int, Address]]()
+        accept = self._raw._accept  # type: ignore[attr-defined]  # the stdlib's
+        try:
+            self._do(taken.extend, starmap(accept, ((),)))
+            ((fd, address),) = taken
+            socket.__init__(made, sock.family, sock.type, sock.proto, fd)
+        except BaseException:
+            for fd, _ in taken:
+                _let_go(fd, made)
+            raise
+        return made, address
 
     def connect(self, address: Address) -> None:
         self._do(self._raw.connect, address)
@@ -148,6 +161,9 @@ class socket(_stdlib.socket):
     All that the stdlib's has, with its modes, errors and texts, and beyond it: a call that
     another thread's `close` ends raises OSError(EBADF), `fail_after` bounds calls together,
     and whatever a `sendall` raises tells in ``bytes_sent`` how far it got.
+
+    A receive or an accept that is late, or that Ctrl-C ends, has taken nothing.  After a
+    `connect` of that kind the socket is half connected: close it.
     """
 
     __slots__ = (
@@ -189,7 +205,11 @@ class socket(_stdlib.socket):
 
     def settimeout(self, value: float | None, /) -> None:
         """Set the timeout: None to wait for ever, 0 never to wait, else seconds."""
-        self._set(super().settimeout, value)
+        try:
+            self._set(super().settimeout, value)
+        except TypeError as error:
+            tell_timeout(error, value)
+            raise
 
     def setblocking(self, flag: bool, /) -> None:
         """Set blocking mode, as settimeout(None) does, or non-blocking, as settimeout(0)."""
@@ -232,6 +252,9 @@ class socket(_stdlib.socket):
             except BlockingIOError:
                 if not self._may_wait(flags):
                     raise
+            except TypeError as error:
+                explain(error, self._raw, attempt, args, waited=False)
+                raise
             line = direction.line
             if asked and line.turn.thread == threading.get_ident():
                 line.drained = line.watched
@@ -265,7 +288,7 @@ class socket(_stdlib.socket):
 
     # --- files ------------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # whom the stdlib's many signatures tell more
+    if not TYPE_CHECKING:  # pragma: no branch  # whom the stdlib's many signatures tell more
 
         def makefile(self, mode="r", buffering=None, *, bufsize=None, **how):
             """The stdlib's file over the socket; the original manual calls the size `bufsize`."""
@@ -280,21 +303,23 @@ class socket(_stdlib.socket):
 
     def accept(self) -> tuple[socket, Address]:
         """Wait for a connection; a pair of its socket and the address of its other end."""
-        moment = _Moment(self)
-        fd, address = self._complete(self._reading, 0, 0, moment.accept)
-        return _taken_over(self.family, self.type, self.proto, fd), address
+        return self._complete(self._reading, 0, 0, _Moment(self).accept)
 
-    def bind(self, address: Address, /) -> None:
+    def bind(self, address: AddressLike, /) -> None:
         """Bind to an address; a host name is looked up by the resolver of `set_resolver`."""
-        super().bind(self._numeric("bind", address, limited(None)))
+        try:
+            super().bind(self._numeric("bind", address, limited(None)))
+        except TypeError as error:
+            tell_shape(error, self.family, address)
+            raise
 
-    def connect(self, address: Address, /) -> None:
+    def connect(self, address: AddressLike, /) -> None:
         """Connect to an address; the timeout bounds lookup and connection together."""
         error = self._connect("connect", address, self._deadline())
         if error:
             raise OSError(error, os.strerror(error))
 
-    def connect_ex(self, address: Address, /) -> int:
+    def connect_ex(self, address: AddressLike, /) -> int:
         """Connect, and return the errno of connect(2): 0, or EAGAIN when late."""
         self._be_in_time()
         own = deadline_after(self.gettimeout())
@@ -320,7 +345,8 @@ class socket(_stdlib.socket):
             return address
         lookup = numeric_address(self._raw, call, address, *data)
         # A socket that never waits waits for the lookup, and `fail_after` bounds that too.
-        return run_task(self._readiness.errand(lookup, deadline or limited(None)))
+        with looking_up(address[0]):
+            return run_task(self._readiness.errand(lookup, deadline or limited(None)))
 
     # --- waiting: receiving ---------------------------------------------------------
 
@@ -426,9 +452,18 @@ class socket(_stdlib.socket):
         return self._complete(self._sending, 0, flags, self._raw.send, data, quiet)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
-        """Send all of the data; the timeout is for all of it together."""
+        """Send all of the data; the timeout is for all of it together.
+
+        Whatever is raised instead tells in ``bytes_sent`` how many bytes are on their way.
+        """
         quiet = self._quiet(flags) if flags else self._quietly
         self._send_whole(flags, True, self._raw.send, data, quiet)
+
+    @overload
+    def sendto(self, data: ReadableBuffer, address: AddressLike, /) -> int: ...
+
+    @overload
+    def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> int: ...
 
     def sendto(self, *args: Any) -> int:
         """``sendto(data[, flags], address)``: wait for room, and send to an address."""
@@ -454,7 +489,7 @@ class socket(_stdlib.socket):
         buffers: Iterable[ReadableBuffer],
         ancdata: Iterable[Any] = (),
         flags: int = 0,
-        address: Address = None,
+        address: AddressLike | None = None,
         /,
     ) -> int:
         """Wait for room, and send buffers and ancillary data as one message."""
@@ -466,7 +501,9 @@ class socket(_stdlib.socket):
         return self._complete(self._sending, 0, flags, self._raw.sendmsg, *args)
 
     def send_many(
-        self, messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, Address]], flags: int = 0
+        self,
+        messages: Iterable[ReadableBuffer | tuple[ReadableBuffer, AddressLike | None]],
+        flags: int = 0,
     ) -> int:
         """Wait until all `messages` are sent, each as a datagram; how many that were.
 
@@ -492,7 +529,7 @@ class socket(_stdlib.socket):
             sending.stopped(error)
             raise
 
-    if hasattr(_stdlib.socket, "sendmsg_afalg"):
+    if hasattr(_stdlib.socket, "sendmsg_afalg"):  # pragma: no branch  # Linux has it
 
         def sendmsg_afalg(
             self,
@@ -511,7 +548,11 @@ class socket(_stdlib.socket):
             return self._complete(self._sending, 0, flags, attempt)
 
     def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
-        """Send a file, or `count` bytes of it from `offset`; how many that was."""
+        """Send a file, or `count` bytes of it from `offset`; how many that was.
+
+        The file is read and sent, not handed to sendfile(2).  Whatever is raised tells in
+        ``bytes_sent`` how far that got.
+        """
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # the stdlib's own judge
         if self.gettimeout() == 0:
             raise ValueError("non-blocking sockets are not supported")
@@ -529,23 +570,23 @@ class socket(_stdlib.socket):
         self, flags: Any, must: bool, send: Callable[..., int], data: ReadableBuffer, *args: Any
     ) -> int:
         """All of it; unless it must, a part where a descriptor does not block after all."""
-        sent = 0
+        sent: list[int] = []
         if not (self._sending.line.busy or (limits and is_late())):
             try:
-                sent = send(data, *args)
+                sent += starmap(send, [(data, *args)])  # in C, as `keep` does it
+                if sent[0] == (len(data) if type(data) is bytes else memoryview(data).nbytes):
+                    return sent[0]
             except BlockingIOError as error:
                 if not self._may_wait(flags):
                     error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
                     raise
             except BaseException as error:
-                error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
+                error.bytes_sent = sum(sent)  # type: ignore[attr-defined]  # ours, as documented
                 raise
-            if sent == (len(data) if type(data) is bytes else memoryview(data).nbytes):
-                return sent
         may_wait = self._may_wait(flags)
         if sent and not (must or may_wait):
-            return sent
-        return self._run(Sending(sent, send, data, *args), may_wait)
+            return sent[0]
+        return self._run(Sending(sum(sent), send, data, *args), may_wait)
 
     def _run(self, attempt: Stateful, may_wait: bool = True) -> int:
         try:
@@ -627,13 +668,22 @@ class socket(_stdlib.socket):
         _socket.socket.__del__(self)  # type: ignore[attr-defined]  # closes, with a ResourceWarning
 
 
+class _Another(_stdlib.socket):
+    """An object for a descriptor of which another is in charge."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """Close nothing, also where an interruption has left it half made."""
+
+
 def _another(sock: _stdlib.socket) -> _stdlib.socket:
-    """A second object for a socket's descriptor; it must be detached, never closed.
+    """A second object for a socket's descriptor.
 
     It has no timeout of its own: its calls do not wait in C.
     """
     family, kind, proto = (getattr(_socket.socket, n).__get__(sock) for n in _KIND)
-    raw = _stdlib.socket(family, kind, proto, _socket.socket.fileno(sock))
+    raw = _Another(family, kind, proto, _socket.socket.fileno(sock))
     if raw.gettimeout() is not None:
         raw.settimeout(None)
         _socket.socket.settimeout(sock, sock.gettimeout())  # the descriptor's mode again
@@ -645,12 +695,22 @@ _KIND: Final = ("family", "type", "proto")
 
 def _taken_over(family: int, type: int, proto: int, fd: int) -> socket:
     """A socket for a descriptor of our own; closed if none can be made of it."""
+    made = socket.__new__(socket)
     try:
-        return socket(family, type, proto, fileno=fd)
+        socket.__init__(made, family, type, proto, fd)
     except BaseException:
-        with suppress(OSError):
-            os.close(fd)
+        _let_go(fd, made)
         raise
+    return made
+
+
+def _let_go(fd: int, made: _stdlib.socket) -> None:
+    """Close a descriptor, of which a socket may be in charge already; but once."""
+    with suppress(OSError):
+        if _socket.socket.fileno(made) == fd:
+            _socket.socket.close(made)
+        else:
+            os.close(fd)
 
 
 def _lock(fd: int, how: int) -> None:
@@ -660,3 +720,18 @@ def _lock(fd: int, how: int) -> None:
 
 def _at_once(flags: Any) -> Any:
     return flags | MSG_DONTWAIT if isinstance(flags, int) else flags
+
+
+# --- to other processes, by multiprocessing -----------------------------------------------
+
+
+def _reduced(sock: socket) -> Any:
+    """As multiprocessing has it for the stdlib's: a duplicate, without the timeout."""
+    return _passed, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _passed(duplicate: Any, family: int, type: int, proto: int) -> socket:
+    return _taken_over(family, type, proto, duplicate.detach())
+
+
+ForkingPickler.register(socket, _reduced)

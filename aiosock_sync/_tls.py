@@ -54,13 +54,13 @@ class Conversation:
         self._sock = sock
         self.records = Records(sock._raw, sock._readiness, MSG_DONTWAIT, speech)
 
-    def hear(self, attempt: Callable[..., T], *args: Any) -> T:
-        """The result of a reader's attempt."""
+    def hear(self, attempt: Callable[..., T], *args: Any, asked: int = 0) -> T:
+        """The result of a reader's attempt; `asked` is 1 if it is data."""
         sock = self._sock
         try:
             while True:
                 try:
-                    return sock._complete(sock._reading, 0, 0, attempt, *args)
+                    return sock._complete(sock._reading, asked, 0, attempt, *args)
                 except Stuck:
                     sock._sending._line_here()  # whose events step the operation as well
                     sock._complete(sock._reading, 0, 0, self._flush_or_fill)
@@ -176,8 +176,8 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
         records = self._tls.records
         try:
             if buffer is None:
-                return self._tls.hear(records.take, 0, index(len))
-            return self._tls.hear(records.take_into, buffer, index(len))
+                return self._tls.hear(records.take, 0, index(len), asked=1)
+            return self._tls.hear(records.take_into, buffer, index(len), asked=1)
         except _ssl.SSLEOFError:
             if not self.suppress_ragged_eofs:  # type: ignore[attr-defined]  # the stdlib's
                 raise
@@ -282,7 +282,7 @@ class SSLObject(Legacy):
         return b"".join(pieces)
 
     def _take(self, size: int) -> bytes:
-        return self._tls.hear(self._tls.records.take, 0, index(size))
+        return self._tls.hear(self._tls.records.take, 0, index(size), asked=1)
 
 
 def ssl(

@@ -1,155 +1,209 @@
-"""UDP datagrams of 100 bytes: many a call, one a call, and a datagram protocol.
+"""UDP datagrams of 100 bytes: one way, echo of 64 at once, and echo of one at a time.
 
-    python benchmarks/datagrams.py [--rounds 15] [--seconds 0.2] [--work received echo trips]
-
-Each server is a process of its own, on one core; the load, on another, is Python too, but
-has the kernel cut what it sends into datagrams (UDP_SEGMENT), which makes it several times
-as fast as any server here.  Three works:
+The load is Python too, but has the kernel cut what it sends into datagrams (UDP_SEGMENT), which
+makes it several times as fast as any server here.
 
 - received: the load sends without end, more than anybody takes; what a server has counted
   is what it could take, the rest is lost;
-- echo: 64 datagrams come at once, go back, and the next 64 come when all are back;
-- trips: the same with one datagram, where there is nothing to gain.
+- echo of 64: so many come at once, go back, and the next come when all are back;
+- echo of one: the same, where there is nothing to gain from many a call.
 
-"many" is `recv_many` and `send_many`, "single" is `recvfrom` and `sendto`, "protocol" is a
-class given to the loop's ``create_datagram_endpoint``.  "stdlib" is no peer but the limit of
-one datagram a call: a blocking socket, no loop and no tasks.  As in echo.py every server is
-measured once in each round, in turn, and a figure is the median of the rounds' ratios, with
-the quarters.  All is counted for each second of the server's CPU: by the clock a server that
-waits for the load would look as slow as the load.
+"many" is `recv_many` and `send_many`, "single" is `recvfrom` and `sendto`, "protocol" is a class
+given to the loop's ``create_datagram_endpoint``.  All is counted for each second of the server's
+CPU: by the clock a server that waits for the load would look as slow as the load.
 """
 
-import argparse
 import asyncio
 import os
-import platform
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from echo import Server, announce, installed, measure, on, report
-
 import aiosock
+import aiosock_sync
 
-SIZE, MANY = 100, 64
+from ._programs import LOADING, Server, announce, calling
+from ._rounds import Case, Plan, Rates, Take, beside
+from .peers import HERE, on_loop_of
+
+SIZE, MANY, ROOM = 100, 64, 2048
 UDP_SEGMENT = 103  # Linux's; Python has no name for it
-HERE = ("127.0.0.1", 0)
 QUESTION = b"?"  # how many have you had?
+LOOPS = ("uvloop", "asyncio")
 
 
-# --- the servers: each prints its port, then counts or echoes until it is killed ---------
+def cases(plan: Plan) -> Iterator[Case]:
+    if len(os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, {LOADING})
+    for name, (task, load) in WORKS.items():
+        with ExitStack() as stack:
+            servers = {
+                subject: stack.enter_context(Server(*calling(serve, subject, task)))
+                for subject in subjects(plan)
+            }
+            for server in servers.values():
+                server.started()
+            takes = {subject: taking(s, load, plan.seconds) for subject, s in servers.items()}
+            singly = [(n, n.replace("many", "single")) for n in takes if "many" in n]
+            pairs = beside(takes) + [pair for pair in singly if pair[1] in takes]
+            yield Case(name, takes, pairs=pairs)
 
 
-async def aiosock_socket() -> aiosock.socket:
+def subjects(plan: Plan) -> list[str]:
+    found = []
+    for kind in KINDS:
+        for subject in [f"{kind} on {loop}" for loop in LOOPS] if kind in ON_LOOPS else [kind]:
+            needs = [name for name in ("uvloop", *NEEDS) if name in subject]
+            missing = [name for name in needs if find_spec(name) is None]
+            if not plan.wants(subject) or subject == "sock_* on uvloop":  # which has none of these
+                continue
+            if missing:
+                plan.leave_out(subject, f"{missing[0]} is not installed")
+            else:
+                found.append(subject)
+    return found
+
+
+# --- the servers: each says its port, then counts or echoes until it is killed -----------
+
+Answered = bytes | None
+
+
+class Tally:
+    """What is done with a datagram: the bytes that go back, if any do."""
+
+    def __init__(self) -> None:
+        self.had = 0
+
+    def count(self, data: bytes) -> Answered:
+        self.had += 1
+        return b"%d" % self.had if len(data) == 1 else None
+
+    def echo(self, data: bytes) -> Answered:
+        return data
+
+
+Act = Callable[[bytes], Answered]
+
+
+async def many_by_aiosock(act: Act) -> None:
     sock = aiosock.socket(aiosock.AF_INET, aiosock.SOCK_DGRAM)
     await sock.bind(HERE)
     announce(sock.getsockname()[1])
-    return sock
-
-
-async def count_many() -> None:
-    sock, count = await aiosock_socket(), 0
     while True:
-        for data, address in await sock.recv_many(MANY):
-            count += 1
-            if len(data) == 1:
-                await sock.sendto(b"%d" % count, address)
+        came = await sock.recv_many(MANY)
+        answers = [(back, peer) for data, peer in came if (back := act(data)) is not None]
+        if answers:
+            await sock.send_many(answers)
 
 
-async def count_single() -> None:
-    sock, count = await aiosock_socket(), 0
+async def single_by_aiosock(act: Act) -> None:
+    sock = aiosock.socket(aiosock.AF_INET, aiosock.SOCK_DGRAM)
+    await sock.bind(HERE)
+    announce(sock.getsockname()[1])
     while True:
-        data, address = await sock.recvfrom(2048)
-        count += 1
-        if len(data) == 1:
-            await sock.sendto(b"%d" % count, address)
+        data, peer = await sock.recvfrom(ROOM)
+        if (back := act(data)) is not None:
+            await sock.sendto(back, peer)
 
 
-async def echo_many() -> None:
-    sock = await aiosock_socket()
+async def by_sock_calls(act: Act) -> None:
+    loop, sock = asyncio.get_running_loop(), bound(socket)
+    sock.setblocking(False)
     while True:
-        await sock.send_many(await sock.recv_many(MANY))
-
-
-async def echo_single() -> None:
-    sock = await aiosock_socket()
-    while True:
-        await sock.sendto(*await sock.recvfrom(2048))
+        data, peer = await loop.sock_recvfrom(sock, ROOM)
+        if (back := act(data)) is not None:
+            await loop.sock_sendto(sock, back, peer)
 
 
 class Endpoint(asyncio.DatagramProtocol):
-    count = 0
+    def __init__(self, act: Act) -> None:
+        self.act = act
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-
-class Count(Endpoint):
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.count += 1
-        if len(data) == 1:
-            self.transport.sendto(b"%d" % self.count, addr)
+        if (back := self.act(data)) is not None:
+            self.transport.sendto(back, addr)
 
 
-class Echo(Endpoint):
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.transport.sendto(data, addr)
+async def by_protocol(act: Act) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: Endpoint(act), HERE)
+    announce(transport.get_extra_info("sockname")[1])
+    await loop.create_future()
 
 
-def serving(protocol: type[Endpoint]) -> Callable[[], Awaitable[None]]:
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(protocol, HERE)
-        announce(transport.get_extra_info("sockname")[1])
-        await loop.create_future()
+async def by_anyio(act: Act) -> None:
+    anyio: Any = import_module("anyio")
+    async with await anyio.create_udp_socket(local_host=HERE[0]) as sock:
+        announce(sock.extra(anyio.abc.SocketAttribute.local_port))
+        async for data, peer in sock:
+            if (back := act(data)) is not None:
+                await sock.sendto(back, *peer)
 
-    return serve
+
+async def by_trio(act: Act) -> None:
+    trio: Any = import_module("trio")
+    sock = trio.socket.from_stdlib_socket(bound(socket))
+    while True:
+        data, peer = await sock.recvfrom(ROOM)
+        if (back := act(data)) is not None:
+            await sock.sendto(back, peer)
 
 
-def stdlib_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+async def by_curio(act: Act) -> None:
+    sock = import_module("curio.io").Socket(bound(socket))
+    while True:
+        data, peer = await sock.recvfrom(ROOM)
+        if (back := act(data)) is not None:
+            await sock.sendto(back, peer)
+
+
+def bound(module: Any) -> Any:
+    sock = module.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(HERE)
     announce(sock.getsockname()[1])
     return sock
 
 
-def count_in_stdlib() -> None:
-    sock, count = stdlib_socket(), 0
+def by_blocking(sock: Any, act: Act) -> None:
     while True:
-        data, address = sock.recvfrom(2048)
-        count += 1
-        if len(data) == 1:
-            sock.sendto(b"%d" % count, address)
+        data, peer = sock.recvfrom(ROOM)
+        if (back := act(data)) is not None:
+            sock.sendto(back, peer)
 
 
-def echo_in_stdlib() -> None:
-    sock = stdlib_socket()
-    while True:
-        sock.sendto(*sock.recvfrom(2048))
-
-
-KINDS: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
-    "count": {
-        "aiosock many": count_many,
-        "aiosock single": count_single,
-        "protocol": serving(Count),
-    },
-    "echo": {
-        "aiosock many": echo_many,
-        "aiosock single": echo_single,
-        "protocol": serving(Echo),
-    },
+ON_LOOPS: dict[str, Callable[[Act], Any]] = {
+    "aiosock many": many_by_aiosock,
+    "aiosock single": single_by_aiosock,
+    "protocol": by_protocol,
+    "sock_*": by_sock_calls,
+    "anyio": by_anyio,
 }
-LOOPS = ("uvloop", "asyncio")
-SERVERS: dict[str, dict[str, Callable[[], None]]] = {
-    task: {f"{kind} on {loop}": on(loop, serve) for loop in LOOPS for kind, serve in kinds.items()}
-    for task, kinds in KINDS.items()
-}
-SERVERS["count"]["stdlib"] = count_in_stdlib
-SERVERS["echo"]["stdlib"] = echo_in_stdlib
+NEEDS = ("anyio", "trio", "curio", "gevent")
+KINDS = (*ON_LOOPS, "aiosock_sync", "trio", "curio", "gevent", "stdlib")
+
+
+def serve(subject: str, task: str) -> None:
+    act: Act = getattr(Tally(), task)
+    kind = subject.partition(" on ")[0]
+    if kind in ON_LOOPS:
+        on_loop_of(subject, lambda: ON_LOOPS[kind](act))
+    elif kind == "trio":
+        import_module("trio").run(by_trio, act)
+    elif kind == "curio":
+        import_module("curio").run(by_curio, act)
+    elif kind == "gevent":
+        by_blocking(bound(import_module("gevent.socket")), act)
+    else:
+        by_blocking(bound(aiosock_sync if kind == "aiosock_sync" else socket), act)
 
 
 # --- the load ----------------------------------------------------------------------------
@@ -184,7 +238,7 @@ def echoed(sock: socket.socket, seconds: float, window: int) -> int:
     """How many come back, when so many are on their way together."""
     back, message, buffer = 0, bytes(SIZE * window), bytearray(SIZE)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or not back:
         sock.send(message)
         with suppress(TimeoutError):  # one was lost
             for _ in range(window):
@@ -196,43 +250,16 @@ def echoed(sock: socket.socket, seconds: float, window: int) -> int:
 Load = Callable[[socket.socket, float], int]
 WORKS: dict[str, tuple[str, Load]] = {
     "received": ("count", flooded),
-    "echo": ("echo", lambda sock, seconds: echoed(sock, seconds, MANY)),
-    "trips": ("echo", lambda sock, seconds: echoed(sock, seconds, 1)),
+    "echo of 64": ("echo", partial(echoed, window=MANY)),
+    "echo of one": ("echo", partial(echoed, window=1)),
 }
 
 
-def rate(server: Server, load: Load, seconds: float) -> float:
-    """Datagrams for each second of the server's CPU."""
-    clock = ~server.process.pid << 3 | 2  # clock_getcpuclockid(3), which Python lacks
-    with client(server.port) as sock:
-        start = time.clock_gettime(clock)
-        return load(sock, seconds) / (time.clock_gettime(clock) - start)
+def taking(server: Server, load: Load, seconds: float) -> Take:
+    def take() -> Rates:
+        with client(server.port) as sock:
+            start = server.cpu()
+            done = load(sock, seconds)
+            return {"datagrams/s of its CPU": done / server.cpu_since(start)}
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="UDP datagrams, many a call and one a call")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.2, help="for each server in a round")
-    parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers, by part of the name")
-    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        task, name = options.serve
-        return SERVERS[task][name]()
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {1})
-    wanted = options.only or [""]
-    print(f"Python {platform.python_version()}, {SIZE} bytes, {options.rounds} rounds")
-    for work in options.work:
-        task, load = WORKS[work]
-        names = [n for n in SERVERS[task] if installed(n) and any(part in n for part in wanted)]
-        servers = {name: Server(task, name, program=__file__) for name in names}
-        take = partial(rate, load=load, seconds=options.seconds)
-        print(f"{work}:")
-        report(measure(servers, take, options.rounds), "datagrams/s of CPU")
-    return None
-
-
-if __name__ == "__main__":
-    main()
+    return take

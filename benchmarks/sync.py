@@ -1,149 +1,52 @@
-"""The blocking face beside the stdlib's socket, interleaved in one run.
-
-    python benchmarks/sync.py [--rounds 9] [--trips 5000] [--mebibytes 128]
-
-Three works, each done by one process whose other end is a stdlib socket in another:
+"""The blocking face beside the stdlib's socket: calls that are ready, and a ping-pong.
 
 - ready: `send` and `recv` of 100 bytes over a socket pair, where neither has to wait;
-- ping-pong: 100 bytes to an echo server over loopback TCP and back, where each `recv` waits;
-- bulk: received, and sent, in pieces of 64 KiB over loopback TCP.
-
-In every round each work is done with both, in turn.  A figure is the ratio of the time that
-aiosock_sync takes to the stdlib's in the same round, for the clock on the wall and for this
-process's CPU; the median over the rounds is printed, and the quarters.
+- ping-pong: 100 bytes to an echo server over loopback TCP and back, where each `recv` waits.
 """
 
-import argparse
-import os
-import platform
-import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from statistics import quantiles
+from collections.abc import Iterator
 from typing import Any
 
 import aiosock_sync
 
-PIECE = 65536
+from ._programs import answer, calling, repeated
+from ._rounds import Case, Plan
+
+MODULES: dict[str, Any] = {"aiosock_sync": aiosock_sync, "stdlib": socket}
 MESSAGE = b"x" * 100
-Times = tuple[float, float]  # wall, CPU
+PAIRS = [("aiosock_sync", "stdlib")]
 
 
-@contextmanager
-def peer(serve: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
-    """The address of a forked server, which serves one connection after the other."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        child = os.fork()
-        if not child:
-            while True:
-                conn, _ = listener.accept()
-                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with conn:
-                    serve(conn)
-        try:
-            yield listener.getsockname()
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+def cases(plan: Plan) -> Iterator[Case]:
+    commands = {name: calling(ready, name) for name in MODULES}
+    with plan.workers(commands) as workers:
+        yield Case("ready send and recv", plan.rates(workers, "pairs"), pairs=PAIRS)
+    with plan.counterpart() as server:
+        commands = {name: calling(ping_pong, name, server.port) for name in MODULES}
+        with plan.workers(commands) as workers:
+            yield Case("ping-pong", plan.rates(workers, "round trips", workers), pairs=PAIRS)
 
 
-def echo(conn: socket.socket) -> None:
-    while data := conn.recv(PIECE):
-        conn.sendall(data)
+# --- the work, each in a program of its own ----------------------------------------------
 
 
-def swallow(conn: socket.socket) -> None:
-    buffer = bytearray(PIECE)
-    while conn.recv_into(buffer):
-        pass
+def ready(name: str) -> None:
+    one, other = MODULES[name].socketpair()
+
+    def act() -> None:
+        one.send(MESSAGE)
+        other.recv(65536)
+
+    answer(lambda seconds: repeated(act, seconds, at_once=100))
 
 
-def pour(conn: socket.socket) -> None:
-    """As many MiB as the first message says."""
-    piece = bytes(PIECE)
-    for _ in range(int(conn.recv(100)) * 2**20 // PIECE):
-        conn.sendall(piece)
+def ping_pong(name: str, port: str) -> None:
+    sock = MODULES[name].create_connection(("127.0.0.1", int(port)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def act() -> None:
+        sock.sendall(MESSAGE)
+        sock.recv(65536)
 
-def timed(work: Callable[[], None]) -> Times:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def ready(module: Any, options: argparse.Namespace) -> Times:
-    one, other = module.socketpair()
-
-    def work() -> None:
-        for _ in range(options.trips * 4):
-            one.send(MESSAGE)
-            other.recv(PIECE)
-
-    with one, other:
-        return timed(work)
-
-
-def ping_pong(module: Any, options: argparse.Namespace) -> Times:
-    with peer(echo) as address, module.create_connection(address) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-        def work() -> None:
-            for _ in range(options.trips):
-                sock.sendall(MESSAGE)
-                sock.recv(PIECE)
-
-        return timed(work)
-
-
-def bulk_received(module: Any, options: argparse.Namespace) -> Times:
-    with peer(pour) as address, module.create_connection(address) as sock:
-        sock.sendall(b"%d" % options.mebibytes)
-
-        def work() -> None:
-            while sock.recv(PIECE):
-                pass
-
-        return timed(work)
-
-
-def bulk_sent(module: Any, options: argparse.Namespace) -> Times:
-    piece = bytes(PIECE)
-    with peer(swallow) as address, module.create_connection(address) as sock:
-
-        def work() -> None:
-            for _ in range(options.mebibytes * 2**20 // PIECE):
-                sock.sendall(piece)
-
-        return timed(work)
-
-
-WORKS = {
-    "ready send and recv": ready,
-    "ping-pong": ping_pong,
-    "bulk received": bulk_received,
-    "bulk sent": bulk_sent,
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="aiosock_sync beside the stdlib's socket")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--trips", type=int, default=5000)
-    parser.add_argument("--mebibytes", type=int, default=128)
-    options = parser.parse_args()
-    print(f"Python {platform.python_version()}, {options.rounds} rounds; times, stdlib = 1")
-    for name, work in WORKS.items():
-        pairs = []
-        for turn in range(options.rounds + 1):
-            theirs, ours = work(socket, options), work(aiosock_sync, options)
-            if turn:  # the first round warms up
-                pairs.append([a / b for a, b in zip(ours, theirs, strict=True)])
-        for label, ratios in zip(("wall", "CPU"), zip(*pairs, strict=True), strict=True):
-            low, middle, high = quantiles(ratios, n=4)
-            print(f"  {name:20} {label:5} {middle:5.2f} x   ({low:.2f} to {high:.2f})", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    answer(lambda seconds: repeated(act, seconds))

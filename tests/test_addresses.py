@@ -204,7 +204,7 @@ async def test_sendmsg_without_an_address(net: Face) -> None:
         await sock.sendmsg([b"x"], [], 0, None)
     assert caught.value.errno == errno.EDESTADDRREQ
     with pytest.raises(
-        TypeError, match=r"^sendto\(\): AF_INET address must be tuple, not NoneType$"
+        TypeError, match=r"(?m)^sendto\(\): AF_INET address must be tuple, not NoneType$"
     ):
         await sock.sendto(b"x", None)
 

@@ -33,6 +33,7 @@ from typing import IO, Any
 
 import pytest
 from faces import Face, open_descriptors
+from test_race import nothing_more
 
 import aiosock
 
@@ -635,7 +636,6 @@ for _name, _send in SENDING.items():
 
 async def play(make: Callable[[ExitStack], Case], moment: Moment) -> str:
     """One call, stopped at one moment; how it ended."""
-    descriptors = open_descriptors()
     with ExitStack() as stack:
         case = make(stack)
         number = case.sock.fileno()
@@ -657,9 +657,7 @@ async def play(make: Callable[[ExitStack], Case], moment: Moment) -> str:
         await case.account(attempt)
         case.sock.close()
         await serves_again(number)
-        end = case.end(attempt)
-    assert open_descriptors() == descriptors
-    return end
+        return case.end(attempt)
 
 
 async def serves_again(number: int) -> None:
@@ -684,7 +682,8 @@ async def sweep(make: Callable[[ExitStack], Case], plan: list[Moment]) -> set[st
     for moment in plan:
         try:
             async with asyncio.timeout(10):
-                ends.add(await play(make, moment))
+                with nothing_more():
+                    ends.add(await play(make, moment))
         except BaseException as error:
             error.add_note(f"stopped at {moment}")
             raise

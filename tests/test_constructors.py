@@ -364,7 +364,7 @@ async def test_the_backlog(net: Face, backlog: int | None) -> None:
         (("192.0.2.1", 0), {}, OSError, "Cannot assign requested address"),
         (("127.0.0.1", 0), {"backlog": "x"}, TypeError, "^'str' object cannot be interpreted"),
         (("127.0.0.1", 70000), {}, OverflowError, r"^bind\(\): port must be 0-65535\.$"),
-        (["127.0.0.1", 0], {}, TypeError, r"^bind\(\): AF_INET address must be tuple, not list$"),
+        (["127.0.0.1", 0], {}, TypeError, r"^bind\(\): AF_INET address must be tuple, not list\n"),
         (("127.0.0.1", 0), {"family": 99}, OSError, "Address family not supported by protocol"),
     ],
 )

@@ -674,7 +674,7 @@ def test_fail_after_bounds_the_lookup_of_a_socket_that_never_waits(
         lambda: sock.sendto(HELLO, ("somewhere", 80)),
         lambda: sock.sendmsg([HELLO], [], 0, ("somewhere", 80)),
     ):
-        with aiosock_sync.fail_after(0.02), pytest.raises(TimeoutError, match="^timed out$"):
+        with aiosock_sync.fail_after(0.02), pytest.raises(TimeoutError, match="(?m)^timed out$"):
             call()
 
 
@@ -713,7 +713,7 @@ def test_a_sockets_own_timeout_bounds_the_lookup_too(
     sock = stack.enter_context(aiosock_sync.socket())
     stack.callback(over.set)
     sock.settimeout(0.02)
-    with pytest.raises(TimeoutError, match="^timed out$"):
+    with pytest.raises(TimeoutError, match="(?m)^timed out$"):
         sock.connect(("somewhere", 80))
 
 
@@ -758,7 +758,7 @@ def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
         lambda: one.recv_into(bytearray(10)),
         lambda: one.send(HELLO),
         lambda: one.sendmsg([HELLO]),
-        lambda: one.sendto(HELLO, None),
+        lambda: one.sendto(HELLO, ()),
         lambda: one.wait_readable(),
         lambda: one.wait_writable(),
         lambda: aiosock_sync.create_connection(address),
@@ -924,7 +924,7 @@ def test_an_outcome_shows_nothing_of_the_loop(name: str, monkeypatch: pytest.Mon
         "call": lambda: aiosock_sync.call(fail),
         "lookup": lambda: aiosock_sync.gethostbyname("somewhere"),
     }
-    with pytest.raises(aiosock_sync.gaierror, match="^nobody$") as failed:
+    with pytest.raises(aiosock_sync.gaierror, match="(?m)^nobody$") as failed:
         calls[name]()
     modules = [entry.frame.f_globals["__name__"] for entry in failed.traceback]
     assert not [module for module in modules if module.startswith(("asyncio", "concurrent"))]
@@ -1017,3 +1017,60 @@ def test_within_fail_after_a_connect_that_is_under_way_is_waited_for(stack: Exit
     for _ in range(2):
         with pytest.raises(TimeoutError), aiosock_sync.fail_after(0.03):
             sock.connect(listener.getsockname())
+
+
+# --- corners --------------------------------------------------------------------------------
+
+
+def test_what_a_callback_of_an_async_function_raises_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def careless() -> str:
+        asyncio.get_running_loop().call_soon(lambda: [][0])
+        await asyncio.sleep(0.01)
+        return "done"
+
+    assert aiosock_sync.call(careless) == "done"
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is IndexError
+    record.exc_info = None
+
+
+def test_an_async_function_that_cancels_itself_is_cancelled() -> None:
+    async def gives_up() -> None:
+        raise asyncio.CancelledError("enough")
+
+    with aiosock_sync.fail_after(5), pytest.raises(asyncio.CancelledError, match="enough"):
+        aiosock_sync.call(gives_up)
+
+
+def test_a_descriptor_of_which_no_socket_can_be_made_is_closed(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    listener = stack.enter_context(aiosock_sync.create_server(("127.0.0.1", 0)))
+    one = stack.enter_context(_stdlib.create_connection(listener.getsockname()))
+    with monkeypatch.context() as patched:
+        patched.setattr(aiosock_sync.socket, "__init__", fail)
+        with pytest.raises(MemoryError):
+            listener.accept()
+    one.settimeout(5)
+    assert one.recv(1) == b""
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_conversation_is_interrupted_and_goes_on(timeout: float | None, stack: ExitStack) -> None:
+    one, other = pair(stack)
+    echoing, _ = in_thread(lambda: [other.send(other.recv(10)) for _ in range(4)])
+    for _ in range(3):
+        one.send(b"x")
+        assert one.recv(10) == b"x"
+    one.settimeout(timeout)  # which ends the shortcut for those that wait for ever
+    with pytest.raises(Interrupted), alarm(0.02, lambda: interrupt(Interrupted)):
+        one.recv(10)
+    one.send(b"y")
+    assert one.recv(10) == b"y"
+    echoing.join(LIMIT)

@@ -534,6 +534,8 @@ def test_the_echo_server_stops_at_ctrl_c_in_the_midst_of_its_work(kind: Kind) ->
 @on_each_loop
 def test_the_echo_server_outlives_a_lack_of_descriptors(loop: str) -> None:
     with echo_server(("echo_server.py", loop)) as (program, address), ExitStack() as stack:
+        with client(address) as first:
+            assert echo_of(b"hello", first) == b"hello"  # from here on it opens nothing else
         program.allow(program.descriptors() + 3)
         socks = [stack.enter_context(client(address)) for _ in range(8)]
         for sock in socks:

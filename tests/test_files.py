@@ -10,6 +10,7 @@ import io
 import os
 import socket as _stdlib
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 from faces import LIMIT, Face
-from secured import secured_pair
+from secured import exactly, secured_pair, with_peer
 
 import aiosock
 import aiosock_sync
@@ -731,6 +732,28 @@ async def test_of_a_long_piece_a_non_blocking_file_keeps_as_much_as_fits(net: Fa
     assert got + await drain(other) == data[:taken]
 
 
+@pytest.mark.parametrize("mode", ["w", "wb"])
+async def test_what_a_late_call_has_left_stays_when_there_is_no_room_for_more(
+    pair: Pair, mode: str
+) -> None:
+    one, other = pair
+    one.settimeout(0.01)
+    data: Any = "A" * 1_000_000 if mode == "w" else b"A" * 1_000_000
+    file = one.makefile(mode)
+    with pytest.raises(TimeoutError):
+        await file.write(data)
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError) as full:
+        await file.write(data[:5])
+    taken = full.value.characters_written
+    assert taken == (5 if mode == "w" else 0)
+    one.setblocking(True)
+    closing = asyncio.create_task(file.close())
+    async with asyncio.timeout(LIMIT), other.makefile("rb") as reader:
+        assert await reader.readexactly(len(data) + taken) == b"A" * (len(data) + taken)
+    await closing
+
+
 async def test_text_that_cannot_be_sent_now_goes_with_what_follows(pair: Pair) -> None:
     one, other = pair
     await fill(one)
@@ -1169,6 +1192,26 @@ async def test_lines_go_through_tls(secure: tuple[aiosock.SSLSocket, aiosock.SSL
         assert await file.readline() == "end\r\n"
 
 
+@pytest.mark.parametrize("end", ["flush", "close"])
+async def test_what_tls_has_encrypted_for_a_cancelled_call_is_waited_for(
+    end: str, stack: ExitStack
+) -> None:
+    one, peer = await with_peer(stack, tiny=True)
+    file, data = one.makefile("wb"), os.urandom(60_000)
+    writing = asyncio.create_task(file.write(data))
+    await asyncio.sleep(0.01)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    ending = asyncio.create_task(getattr(file, end)())
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    async with asyncio.timeout(LIMIT):
+        assert await exactly(len(data), peer.recv) == data
+        await ending
+        await file.close()
+
+
 async def test_close_notify_is_said_when_the_last_file_closes(
     secure: tuple[aiosock.SSLSocket, aiosock.SSLSocket],
 ) -> None:
@@ -1223,3 +1266,63 @@ async def test_a_reader_of_many_lines_gives_way(pair: Pair) -> None:
             assert turns - before >= 100
             assert len(await file.read(1998)) == 1998
     counting.cancel()
+
+
+# --- corners ---------------------------------------------------------------------------------
+
+
+async def test_a_size_of_none_is_none(pair: Pair) -> None:
+    one, other = pair
+    await one.sendall(b"a\nb\n")
+    one.close()
+    async with other.makefile("rb") as file:
+        assert await file.readline(None) == b"a\n"
+        assert await file.read(None) == b"b\n"
+
+
+async def test_a_raw_file_fills_a_buffer_as_far_as_there_is_something(pair: Pair) -> None:
+    one, other = pair
+    await one.sendall(b"abc")
+    buffer = bytearray(5)
+    async with other.makefile("rb", buffering=0) as file:
+        assert await file.readinto1(buffer) == 3
+    assert buffer == b"abc\0\0"
+
+
+async def test_a_non_blocking_write_of_which_the_rest_has_room_is_no_error(pair: Pair) -> None:
+    one, other = pair
+    one.settimeout(0)
+    with pytest.raises(BlockingIOError) as full:
+        await one.sendall(bytes(2**24))
+    room: int = full.value.bytes_sent  # type: ignore[attr-defined]  # ours, as documented
+    got = 0
+    while got < room:
+        got += len(await other.recv(2**16))
+    async with one.makefile("wb", buffering=2**20) as file:
+        size = 2**20 + room // 2  # more than the buffer; and what is not sent, less
+        assert await file.write(bytes(size)) == size
+        one.settimeout(None)
+        taking = asyncio.create_task(exactly_so_many(other, size))
+        await file.flush()
+        assert await taking == size
+
+
+async def exactly_so_many(sock: Any, size: int) -> int:
+    got = 0
+    while got < size:
+        got += len(await sock.recv(2**16))
+    return got
+
+
+async def test_what_came_before_a_reset_is_read_first(net: Face) -> None:
+    one, other = await net.tcp_pair()
+    file = other.makefile("rb")
+    await one.sendall(b"line\nand half")
+    one.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+    assert await file.readline() == b"line\n"
+    with pytest.raises(ConnectionResetError):
+        await file.readline()
+    left = await file.read1(100)
+    assert left == (b"" if net.blocks else b"and half")  # the stdlib's file has lost it
+    await file.close()

@@ -6,6 +6,7 @@ that handles "would block" has its reason here.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import aiosock_sync
 
 # From the ground up; on one floor nobody imports his neighbour.
 FLOORS = [
+    {"aiosock._advice"},
     {
         "aiosock._constants",
         "aiosock._options",
@@ -39,14 +41,21 @@ FLOORS = [
     {"aiosock_sync._constructors"},
     {"aiosock_sync._server"},
     {"aiosock_sync"},
-    {"aiosock._demo"},
-    {"aiosock.__main__"},
+    {"aiosock._cli"},
+    {"aiosock._cli.demo", "aiosock._cli.words", "aiosock._cli.formats"},
+    {"aiosock._cli.pipes", "aiosock._cli.endpoints", "aiosock._cli.security"},
+    {"aiosock._cli.netcat"},
+    {"aiosock._cli.echo", "aiosock._cli.resolve", "aiosock._cli.trace", "aiosock._cli.doctor"},
+    {"aiosock._cli.arguments"},
+    {"aiosock._cli.main"},
+    {"aiosock.__main__", "aiosock._pytest"},
 ]
 
 WOULD_BLOCK = {
     "aiosock._readiness.Direction.complete": "this is the wait loop",
     "aiosock._socket.socket.sendall": "the first piece is nearly always all there is; "
     "no object that keeps count is made before it was not",
+    "aiosock._socket.socket.sendto": "likewise",
     "aiosock_sync._socket.socket._complete": "most attempts do not block, and then nothing "
     "of the engine is needed",
     "aiosock._files._Buffer._some": "a file in non-blocking mode gives what there is",
@@ -72,20 +81,24 @@ WOULD_BLOCK = {
 
 HIDDEN_IMPORTS = {
     "aiosock._run.fastest_loop": "uvloop is imported when a loop is made",
-    "aiosock._demo.secured": "trustme is for the one step that needs it, where it is installed",
+    "aiosock._cli.demo.secured": "trustme is for the one step that needs it, where it is installed",
+    "aiosock._pytest.aiosock_tls": "trustme is for the tests that ask for it",
+    "aiosock._pytest._open_what_stays": "the blocking face and uvloop are for a checked test",
 }
+GUESTS = {"aiosock._pytest": ["pytest", "trustme", "uvloop"]}  # what tests have
 IMPORTERS = ("__import__", "import_module", "importlib.import_module")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def module_name(file: Path) -> str:
-    package = file.parent.name
-    return package if file.stem == "__init__" else f"{package}.{file.stem}"
+    *rooms, last = file.relative_to(HOUSE).with_suffix("").parts
+    return ".".join(rooms if last == "__init__" else [*rooms, last])
 
 
 PACKAGES = [Path(package.__path__[0]) for package in (aiosock, aiosock_sync)]
-FILES = {module_name(file): file for folder in PACKAGES for file in sorted(folder.glob("*.py"))}
+HOUSE = PACKAGES[0].parent
+FILES = {module_name(file): file for folder in PACKAGES for file in sorted(folder.rglob("*.py"))}
 TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 
@@ -104,8 +117,9 @@ def imported(module: str, tree: ast.AST) -> Iterator[str]:
 
 
 def imported_from(module: str, node: ast.ImportFrom) -> Iterator[str]:
-    package = module.partition(".")[0]
-    source = ".".join(filter(None, [package if node.level else "", node.module]))
+    rooms = [*module.split("."), *(["__init__"] if FILES[module].stem == "__init__" else [])]
+    package = ".".join(rooms[: -node.level]) if node.level else ""
+    source = ".".join(filter(None, [package, node.module]))
     for alias in node.names:
         inner = f"{source}.{alias.name}"
         yield inner if inner in FILES else source
@@ -148,7 +162,8 @@ def test_a_file_imports_from_floors_below_its_own(module: str) -> None:
         if name.partition(".")[0] in ("aiosock", "aiosock_sync"):
             assert FLOOR[name] < FLOOR[module], name
         else:
-            assert name.partition(".")[0] in sys.stdlib_module_names, name
+            allowed = {*sys.stdlib_module_names, *GUESTS.get(module, ())}
+            assert name.partition(".")[0] in allowed, name
 
 
 @each_module
@@ -158,15 +173,18 @@ def test_a_file_opens_with_what_it_is(module: str) -> None:
     assert described.splitlines()[0].endswith((".", "``."))
 
 
-def test_the_roof_names_every_file_in_order() -> None:
-    shown = [
-        line.split()[0]
-        for line in (aiosock.__doc__ or "").splitlines()
-        if line[:5] == " " * 4 + "_"
-    ]
-    rooms = [f"aiosock.{name}" for name in shown]
-    assert set(rooms) == {name for name in FILES if name.startswith("aiosock.")}
-    assert rooms == sorted(rooms, key=FLOOR.__getitem__)
+@pytest.mark.parametrize("roof", ["aiosock", "aiosock._cli"])
+def test_a_roof_names_every_file_in_order(roof: str) -> None:
+    lines = (ast.get_docstring(TREES[roof]) or "").splitlines()
+    shown = [f"{roof}.{line.split()[0]}" for line in lines if re.match(r" {4}\w+ {2}", line)]
+    assert set(shown) == {name for name in FILES if name.rpartition(".")[0] == roof}
+    assert shown == sorted(shown, key=FLOOR.__getitem__)
+
+
+def test_the_command_line_is_imported_by_its_own_files_alone() -> None:
+    for module in TREES:
+        if module != "aiosock.__main__" and not module.startswith("aiosock._cli"):
+            assert not any("_cli" in name for name in imported(module, TREES[module])), module
 
 
 def test_nothing_is_imported_inside_a_function() -> None:

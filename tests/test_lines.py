@@ -11,7 +11,8 @@ import threading
 import pytest
 
 import aiosock
-from aiosock import _names
+from aiosock import _constructors, _names
+from aiosock._cli import demo
 
 
 async def ticks(count: int = 5) -> None:
@@ -215,3 +216,112 @@ async def test_the_shortest_timeout_looks_once_though_the_stream_was_empty() -> 
         await other.send(b"b")
         one.settimeout(1e-9)
         assert await one.recv(10) == b"b"
+
+
+async def test_who_is_cancelled_as_his_turn_comes_hands_it_on() -> None:
+    one, other = aiosock.socketpair()
+
+    async def first() -> bytes:
+        got = await one.recv(1)
+        second.cancel()  # to whom the place has just been given
+        return got
+
+    with one, other:
+        tasks = [asyncio.create_task(first())]
+        await ticks()
+        second = asyncio.create_task(one.recv(1))
+        await ticks()
+        third = asyncio.create_task(one.recv(1))
+        await ticks()
+        await other.send(b"ab")
+        async with asyncio.timeout(5):
+            assert (await tasks[0], await third) == (b"a", b"b")
+        assert second.cancelled()
+
+
+async def test_an_urgent_byte_that_there_can_never_be_is_not_waited_for() -> None:
+    sock, other = aiosock.socketpair(type=aiosock.SOCK_DGRAM)
+    with sock, other:
+        sock.settimeout(5)
+        with pytest.raises(OSError, match="not supported"):
+            await sock.recv(1, aiosock.MSG_OOB)
+
+
+async def test_what_was_put_back_is_no_matter_to_who_takes_nothing() -> None:
+    one, other = aiosock.socketpair()
+    with one, other:
+        await other.send(b"abc")
+        await cancelled_waitall(one, 3)
+        await one.wait_readable()
+        with pytest.raises(OSError, match="Invalid argument"):
+            await one.accept()
+        assert await one.recv(10) == b"abc"
+
+
+async def test_a_system_without_more_threads_makes_a_lookup_wait_for_those_that_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(_stdlib, "getservbyname", lambda name: go_on.wait(5) and 80)
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    slow = asyncio.create_task(aiosock.getservbyname("slow"))
+    await ticks()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        queued = asyncio.create_task(aiosock.getservbyname("http"))
+        await ticks()
+    go_on.set()
+    async with asyncio.timeout(5):
+        assert (await slow, await queued) == (80, 80)
+
+
+def test_the_time_that_is_left_for_a_handshake_may_be_none() -> None:
+    with pytest.raises(TimeoutError, match="^timed out$"):
+        _constructors._rest(0.0)
+
+
+async def test_other_ancillary_data_beside_descriptors_is_left_out() -> None:
+    one, other = aiosock.socketpair()
+    with one, other:
+        other.setsockopt(aiosock.SOL_SOCKET, aiosock.SO_PASSCRED, 1)
+        await aiosock.send_fds(one, [b"x"], [one.fileno()])
+        data, got, _, _ = await aiosock.recv_fds(other, 10, 20)
+        for number in got:
+            os.close(number)
+        assert (data, len(got)) == (b"x", 1)
+
+
+def test_the_demo_says_what_went_wrong() -> None:
+    with pytest.raises(SystemExit, match="^demo: sent b'a', received b'b'$"):
+        demo.check(b"a", b"b")
+
+
+async def test_a_socket_that_is_dropped_in_another_thread_leaves_the_loop_alone() -> None:
+    """It is off the loop that watched it, and its number serves the next socket."""
+    one, other = aiosock.socketpair()
+    await other.send(b"x")
+    reading = asyncio.create_task(one.recv(5))
+    await ticks()
+    assert await reading == b"x"
+    waiting = asyncio.create_task(one.recv(5))
+    await ticks()
+    await other.send(b"y")
+    assert await waiting == b"y"
+    del reading, waiting
+    number, dropped = one.fileno(), [one]
+    del one
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        await asyncio.to_thread(dropped.clear)
+    other.close()
+    one, other = aiosock.socketpair()
+    with one, other:
+        assert number in (one.fileno(), other.fileno())
+        async with asyncio.timeout(5):
+            for sock, peer in ((one, other), (other, one)):
+                waiting = asyncio.create_task(sock.recv(5))
+                await ticks()
+                await peer.send(b"z")
+                assert await waiting == b"z"

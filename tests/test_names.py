@@ -302,6 +302,14 @@ async def test_lookups_leave_the_default_executor_alone(stuck: Stuck) -> None:
     await asyncio.gather(*lookups)
 
 
+async def test_no_lookup_reads_the_answer_of_another(ours: Face) -> None:
+    """The stdlib's functions do, in threads: the system has one place for all of them."""
+    asked = {"http": 80, "ssh": 22, "domain": 53}
+    for _ in range(20):
+        found = await asyncio.gather(*(ours.getservbyname(name) for name in [*asked] * 40))
+        assert found == [*asked.values()] * 40
+
+
 @pytest.mark.parametrize("error", [None, aiosock.gaierror(-2, "late")])
 async def test_a_cancelled_lookup_returns_at_once(stuck: Stuck, error: Exception | None) -> None:
     """What it would have given is dropped without a word."""
@@ -652,7 +660,7 @@ async def test_a_name_without_an_address_has_failed(ours: Face) -> None:
     with using(Book(name="")), ours.socket() as sock:
         assert await ours.getaddrinfo("name.test", 80) == []
         for work in (sock.connect(("name.test", 9)), sock.bind(("name.test", 0))):
-            with pytest.raises(OSError, match="^getaddrinfo returns an empty list$"):
+            with pytest.raises(OSError, match="(?m)^getaddrinfo returns an empty list$"):
                 await work
 
 

@@ -3,15 +3,22 @@
 A forked child makes a loop of its own and leaves its parent's alone; sockets serve both.
 """
 
+import copy
 import fcntl
+import multiprocessing
 import os
+import pickle
 import signal
 import socket as _stdlib
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from multiprocessing import forkserver, resource_sharer, resource_tracker
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -30,6 +37,7 @@ from blocking import (
 )
 from faces import LIMIT
 
+import aiosock
 import aiosock_sync
 from aiosock import _readiness
 
@@ -316,6 +324,148 @@ def test_the_descriptors_mode_is_the_sockets_also_while_it_waits(
     ended(thread, outcomes)
 
 
+# --- multiprocessing --------------------------------------------------------------------------
+
+
+def answer(sock: Any) -> tuple[str, Any]:
+    """What a child makes of a socket: says hello, and tells what it is."""
+    with sock:
+        sock.sendall(HELLO)
+        return type(sock).__module__, sock.gettimeout()
+
+
+def answer_from(queue: Any) -> None:
+    answer(queue.get())
+
+
+def by_argument(context: Any, sock: Any) -> None:
+    child = context.Process(target=answer, args=(sock,))
+    child.start()
+    child.join()
+    child.close()
+
+
+def by_queue(context: Any, sock: Any) -> None:
+    queue = context.SimpleQueue()
+    child = context.Process(target=answer_from, args=(queue,))
+    child.start()
+    queue.put(sock)
+    child.join()
+    child.close()
+    queue.close()
+
+
+def by_pool(context: Any, sock: Any) -> None:
+    with context.Pool(1) as pool:
+        assert pool.apply(answer, (sock,)) == (type(sock).__module__, None)
+        pool.close()
+        pool.join()
+
+
+@pytest.fixture
+def no_servers_left() -> Iterator[None]:
+    """multiprocessing keeps its helpers, and pipes to them."""
+    yield
+    resource_sharer.stop(timeout=LIMIT)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no other way
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # likewise
+
+
+@pytest.mark.usefixtures("no_servers_left")
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("give", [by_argument, by_queue, by_pool])
+def test_multiprocessing_hands_a_socket_to_a_child(
+    give: Callable[[Any, Any], None], start: str, stack: ExitStack
+) -> None:
+    one, other = pair(stack)
+    give(multiprocessing.get_context(start), other)
+    other.close()
+    one.settimeout(LIMIT)
+    assert one.recv(10) == HELLO
+
+
+@pytest.mark.parametrize("face", [_stdlib, aiosock_sync, aiosock])
+def test_no_other_pickle_has_a_socket(face: Any) -> None:
+    with face.socket() as sock:
+        for dumps in (pickle.dumps, copy.copy):
+            with pytest.raises(TypeError, match="cannot pickle 'socket' object"):
+                dumps(sock)
+
+
+def test_multiprocessing_refuses_what_the_stdlibs_refuses(stack: ExitStack) -> None:
+    """A socket of a loop, one that speaks TLS, one of a class of the user's own."""
+    sock = stack.enter_context(aiosock.socket())
+    with pytest.raises(TypeError, match="cannot pickle 'socket' object"):
+        ForkingPickler.dumps(sock)
+
+    class Own(aiosock_sync.socket):
+        pass
+
+    with pytest.raises(TypeError, match="cannot pickle 'Own' object"):
+        ForkingPickler.dumps(stack.enter_context(Own()))
+    context = ssl.create_default_context()
+    context.sslsocket_class = aiosock_sync.SSLSocket
+    secure = context.wrap_socket(aiosock_sync.socket(), server_hostname="a.test")
+    with pytest.raises(TypeError, match="cannot pickle 'SSLSocket' object"):
+        ForkingPickler.dumps(stack.enter_context(secure))
+
+
+# --- interpreters beside this one -------------------------------------------------------------
+
+BESIDE = """
+import sys
+sys.path[:] = %r
+import asyncio, aiosock, aiosock_sync
+
+one, other = aiosock_sync.socketpair()
+with one, other:
+    one.settimeout(0.01)
+    try:
+        one.recv(1)
+    except TimeoutError:
+        other.sendall(b"x")
+    assert one.recv(1) == b"x"
+try:
+    aiosock_sync.getservbyname("http")  # by a thread, which not each interpreter may have
+except RuntimeError as error:
+    assert "interpreter" in str(error)
+
+async def main():
+    one, other = aiosock.socketpair()
+    with one, other:
+        waiting = asyncio.create_task(one.recv(1))
+        await asyncio.sleep(0)
+        await other.sendall(b"x")
+        assert await waiting == b"x"
+
+asyncio.run(main())
+"""
+
+IN_ANOTHER = """
+try:
+    import _interpreters
+except ImportError:
+    import _xxsubinterpreters as _interpreters
+before = _interpreters.create()
+if hasattr(_interpreters, "exec"):
+    assert _interpreters.exec(before, {program!r}) is None
+else:
+    _interpreters.run_string(before, {program!r})
+_interpreters.destroy(before)
+use()
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="CPython 3.12 itself crashes after `import ssl` in an interpreter beside another",
+)
+def test_an_interpreter_beside_this_one_has_sockets_and_loops_of_its_own() -> None:
+    """A lookup, where it may have no threads, says so."""
+    program = IN_ANOTHER.format(program=BESIDE % sys.path)
+    assert run("use()" + program) == (0, "")
+
+
 # --- the end of the interpreter -------------------------------------------------------------
 
 EXITS = {
@@ -353,6 +503,34 @@ time.sleep(0.05)
 """,
     "in a thread that is waited for": """
 threading.Thread(target=lambda: (time.sleep(0.05), use())).start()
+""",
+    "in a function that threads end with": "threading._register_atexit(use)",
+    "in a thread that dies while it holds a socket": """
+def die():
+    one, other = aiosock_sync.socketpair()
+    with one, other:
+        one.settimeout(0.01)
+        one.recv(1)
+threading.excepthook = lambda told: None
+thread = threading.Thread(target=die)
+thread.start()
+thread.join()
+use()
+""",
+    "in a thread that is interrupted by the end": """
+one, other = aiosock_sync.socketpair()
+thread = threading.Thread(target=one.recv, args=(1,))
+thread.start()
+threading._register_atexit(other.close)  # before that thread is waited for
+atexit.register(one.close)
+""",
+    "with garbage collected at every turn": """
+import gc
+gc.set_threshold(1)
+for _ in range(5):
+    use()
+aiosock_sync.call(asyncio.sleep, 0)
+aiosock_sync.getservbyname("http")
 """,
     "nowhere more": "use()",
 }

@@ -25,6 +25,7 @@ from secured import HOST, serving, trusting
 import aiosock
 import aiosock_sync
 from aiosock import _race
+from aiosock._poller import poller_of
 from aiosock._race import Schedule
 from aiosock_sync import _driver
 
@@ -354,6 +355,15 @@ async def test_the_families_are_asked_for_apart(face: Face, stack: ExitStack) ->
     assert len(sock.attempts) == 1
 
 
+@pytest.mark.parametrize("name", ["localhost", b"LocalHost.", "printer.localhost"])
+async def test_this_machine_is_asked_for_once(
+    face: Face, stack: ExitStack, name: str | bytes
+) -> None:
+    with using(Book((), (answering(stack),))) as book:
+        await connected(face, (name, 7))
+    assert book.asked == [(name, 7, 0)]
+
+
 async def test_nothing_is_asked_for_a_number(face: Face, stack: ExitStack) -> None:
     good = answering(stack)
     with using(Book()) as book:
@@ -443,8 +453,8 @@ async def test_a_family_that_is_not_found_does_not_end_the_other(
         ):
             await connected(face, (NAME, 1))
         family = {"v6": "IPv6", "v4": "IPv4"}[other]
-        remarks = [f"{family} addresses are not known: {error}"] if error is AGAIN else []
-        assert caught.value.__notes__[1:] == remarks
+        remark = f"{family} addresses of {NAME!r} are not known: {error}"
+        assert caught.value.__notes__[1:] == ([remark] if error is AGAIN else [])
 
 
 async def test_a_name_that_nobody_knows(face: Face) -> None:
@@ -478,8 +488,8 @@ async def test_the_timeout_is_for_the_lookup_too(face: Face, stack: ExitStack) -
         await connected(face, (NAME, 1), 0.05, all_errors=True)
     assert str(caught.value) == "timed out"
     assert caught.value.__notes__ == [
-        "IPv6 addresses are not known: timed out",
-        "IPv4 addresses are not known: timed out",
+        f"IPv6 addresses of {NAME!r} are not known: timed out",
+        f"IPv4 addresses of {NAME!r} are not known: timed out",
     ]
     start = time.monotonic()
     with using(Book((), (deaf,), 0.2, 0.2)), pytest.raises(TimeoutError) as caught:
@@ -888,9 +898,14 @@ def timers() -> int:
     return sum(not handle.cancelled() for handle in scheduled)
 
 
+def registrations() -> int:
+    """The directions of sockets that wake somebody on this loop."""
+    return sum(map(len, poller_of(asyncio.get_running_loop()).waiters.values()))
+
+
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """At its end there is no task, no timer, no descriptor and no unheard error more."""
+    """At its end no task, timer, descriptor, registration and unheard error is left."""
     loop, said = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: said.append(context))
     with nothing_more():
@@ -903,9 +918,18 @@ def nothing_left() -> Iterator[None]:
 @contextmanager
 def nothing_more() -> Iterator[None]:
     """The same, but for errors that only the collector finds unheard."""
-    before = open_descriptors(), timers(), len(asyncio.all_tasks())
+    before = what_there_is()
     yield
-    assert (open_descriptors(), timers(), len(asyncio.all_tasks())) == before
+    assert what_there_is() == before
+
+
+def what_there_is() -> dict[str, int]:
+    return {
+        "descriptors": open_descriptors(),
+        "timers": timers(),
+        "tasks": len(asyncio.all_tasks()),
+        "registrations": registrations(),
+    }
 
 
 async def test_the_losers_are_gone_before_the_call_returns(stack: ExitStack) -> None:

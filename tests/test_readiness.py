@@ -1168,6 +1168,22 @@ async def test_accept_without_a_descriptor_to_spare_raises_and_keeps_the_connect
     assert address == client.getsockname()
 
 
+async def test_a_pause_that_is_cut_short_leaves_no_timer(ours: Face) -> None:
+    one, _ = ours.socketpair(_stdlib.AF_UNIX, _stdlib.SOCK_DGRAM)
+    one.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            await one.send(HELLO)
+    one.setblocking(True)
+    timers = getattr(asyncio.get_running_loop(), "_scheduled", [])  # asyncio's own loop has it
+    before = [timer for timer in timers if not timer.cancelled()]
+    (sending,) = await waiting(one.send(HELLO))
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert [timer for timer in timers if not timer.cancelled()] == before
+
+
 # --- turns of the loop ----------------------------------------------------------------
 
 

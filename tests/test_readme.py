@@ -11,10 +11,23 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-TEXTS = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+DOCS = sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
+PAGES = [ROOT / "README.md", *DOCS]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROGRAM = re.compile(r"```python\n(?P<code>.*?)```\s+```text\n(?P<printed>.*?)```", re.DOTALL)
-PROGRAMS = [(m["code"], m["printed"]) for text in TEXTS for m in PROGRAM.finditer(text)]
+PROGRAMS = [
+    pytest.param(program["code"], program["printed"], id=f"{page}-{number}")
+    for page, text in TEXTS.items()
+    for number, program in enumerate(PROGRAM.finditer(text), 1)
+]
 
+# As a notebook runs a cell, which may await at the top level.
+CELL = """
+import ast, asyncio, sys
+cell = eval(compile(sys.argv[1], "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+if cell is not None:
+    asyncio.run(cell)
+"""
 
 TLS_SERVER = 8443  # the port of the server that the README's example in TLS talks to
 WITHOUT_TRUSTME = "import sys; sys.modules['trustme'] = None; sys.argv[1:] = ['demo']"
@@ -57,7 +70,7 @@ def tls_echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 
 def test_every_example_has_its_output_beneath_it() -> None:
-    assert len(PROGRAMS) == sum(text.count("```python") for text in TEXTS) >= 3
+    assert len(PROGRAMS) == sum(text.count("```python") for text in TEXTS.values()) >= 3
 
 
 @pytest.mark.parametrize(("code", "printed"), PROGRAMS)
@@ -65,12 +78,15 @@ def test_an_example_prints_what_is_written_beneath_it(
     code: str, printed: str, tls_echo_server: tuple[str, str]
 ) -> None:
     port, trusted = tls_echo_server
-    done = run("-c", code.replace(str(TLS_SERVER), port), SSL_CERT_FILE=trusted)
+    code = code.replace(str(TLS_SERVER), port)
+    program = [CELL, code] if re.search("^await ", code, re.MULTILINE) else [code]
+    done = run("-c", *program, SSL_CERT_FILE=trusted)
     assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
 
 
 def test_the_readme_shows_tls_in_six_lines() -> None:
-    (code,) = (code for code, _ in PROGRAMS if str(TLS_SERVER) in code)
+    codes = (program["code"] for program in PROGRAM.finditer(README))
+    (code,) = (code for code in codes if str(TLS_SERVER) in code)
     assert len([line for line in code.splitlines() if line]) == 6
 
 
@@ -82,13 +98,13 @@ def test_the_first_screen_has_two_commands_that_need_nothing_but_python() -> Non
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("python -m aiosock demo")
-    assert commands[1].endswith("python -m pytest -q")
+    assert commands[1].endswith("python -m pytest -q -n 4")
 
 
 def test_the_name_on_the_index_is_never_recommended() -> None:
     texts = [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
+        *DOCS,
         *ROOT.glob("aiosock*/*.py"),
         *ROOT.glob("examples/*.py"),
     ]
@@ -141,9 +157,8 @@ def test_in_development_mode_a_forgotten_await_tells_its_line(call: str, tmp_pat
 
 
 def test_every_link_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     links = [
-        (page, to) for page in pages for to in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        (page, to) for page in PAGES for to in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     ]
     assert len(links) > 10
     assert [(page.name, to) for page, to in links if not (page.parent / to).exists()] == []

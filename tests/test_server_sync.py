@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,20 @@ def test_a_handler_that_waits_for_descriptors_keeps_others_in_the_queue(
             server.close()  # and there is nothing to wait for any more
             until(lambda: server.failed == 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+
+
+def test_a_listener_that_is_about_to_close_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody is to wait for it any more, and its descriptor is there yet."""
+    with aiosock_sync.create_server(LOOPBACK) as listener, ExitStack() as stack:
+        server = stack.enter_context(aiosock_sync.serve(echo, listener))
+        until(lambda: listener._reading.lines() and listener._reading.line.busy)  # it accepts
+        listener._reading.ending = True
+        with connected(server) as sock:
+            assert answer(sock) == b"hello"
+            server.serve_forever()
+    assert caplog.records == []
 
 
 # --- the end ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import gc
 import os
+import random
 import signal
 import socket as _stdlib
 import threading
@@ -511,3 +512,31 @@ def test_ctrl_c_ends_a_lookup(stack: ExitStack, monkeypatch: pytest.MonkeyPatch)
     over.set()
     with pytest.raises(ConnectionRefusedError):
         sock.connect(("127.0.0.1", 9))
+
+
+# --- signals within system calls ------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", ["sendall", "sendmsg", "TLS"])
+def test_what_is_told_of_a_busy_sender_who_is_interrupted_is_what_arrives(
+    name: str, stack: ExitStack
+) -> None:
+    """The peer takes all the time, so that the signal comes within a send as a rule."""
+    data, phases = bytes(2**27), random.Random(1)
+    for _ in range(30):
+        with ExitStack() as connection:
+            one, other = secure_pair(connection) if name == "TLS" else tcp_pair(connection)
+            reading = in_thread(lambda other=other: length_to_the_end(other))  # type: ignore[misc]  # bound
+            when, act = 0.001 + phases.random() * 0.01, lambda: interrupt(Interrupted)
+            with pytest.raises(Interrupted) as caught, alarm(when, act, 5):
+                one.sendmsg([data]) if name == "sendmsg" else one.sendall(data)
+            if name == "TLS":
+                one.sendall(b"")  # what is encrypted goes out
+            one.close()
+            told = vars(caught.value).get("bytes_sent")
+            assert told in (None, ended(*reading))  # None: it had not begun, or was over
+
+
+def length_to_the_end(sock: Any) -> int:
+    return sum(map(len, iter(lambda: sock.recv(2**16), b"")))

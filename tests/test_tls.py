@@ -78,6 +78,13 @@ async def outcome(call: Awaitable[Any]) -> Any:
         return error
 
 
+def named(sock: aiosock.SSLSocket) -> Any:
+    """What the peer's certificate is for."""
+    shown = sock.getpeercert()
+    assert shown
+    return shown["subjectAltName"]
+
+
 async def both(*calls: Awaitable[Any]) -> list[Any]:
     """The outcomes of calls that go on at once."""
     return await asyncio.gather(*map(outcome, calls))
@@ -115,8 +122,7 @@ async def test_the_right_host_is_believed(version: Any, stack: ExitStack) -> Non
     assert await server.recv() == HELLO
     await server.sendall(HELLO[::-1])
     assert await client.recv() == HELLO[::-1]
-    shown = client.getpeercert()
-    assert shown["subjectAltName"] == (("DNS", HOST), ("IP Address", "127.0.0.1"))
+    assert named(client) == (("DNS", HOST), ("IP Address", "127.0.0.1"))
     assert client.getpeercert(True)
     assert server.getpeercert() is None
 
@@ -190,7 +196,7 @@ async def test_a_client_shows_its_certificate(version: Any, stack: ExitStack) ->
     mine = certificate("somebody@example.org")
     asking = serving(version=version, verify_mode=ssl.CERT_REQUIRED)
     client, server = await secured_pair(stack, trusting(mine), asking)
-    assert server.getpeercert()["subjectAltName"] == (("email", "somebody@example.org"),)
+    assert named(server) == (("email", "somebody@example.org"),)
     await client.sendall(HELLO)
     assert await server.recv() == HELLO
 
@@ -307,7 +313,16 @@ async def test_an_sni_callback_chooses_the_context(version: Any, stack: ExitStac
     client, server = await secured_pair(stack, None, first)
     assert asked == [(HOST, first)]
     assert server.context is chosen
-    assert client.getpeercert()["subjectAltName"][0] == ("DNS", HOST)
+    assert named(client)[0] == ("DNS", HOST)
+
+
+async def test_a_context_can_be_replaced_by_another(stack: ExitStack) -> None:
+    sock, _ = await with_peer(stack)
+    other = trusting()
+    sock.context = other
+    assert sock.context is other
+    sock.shutdown(_stdlib.SHUT_RDWR)
+    assert sock.context is other
 
 
 async def test_an_sni_callback_that_refuses(stack: ExitStack) -> None:
@@ -333,6 +348,14 @@ async def test_a_session_is_taken_up_again(version: Any, stack: ExitStack) -> No
     assert again.session_reused
     with pytest.raises(ValueError, match="Cannot set session after handshake"):
         again.session = session
+
+
+async def test_a_server_takes_no_session(stack: ExitStack) -> None:
+    client, _ = await secured_pair(stack, trusting(version=TLS12))
+    sock, peer = plain_pair(stack)
+    with pytest.raises(ValueError, match="session can only be specified in client mode"):
+        await sock.start_tls(serving(), server_side=True, session=client.session)
+    await unharmed(sock, peer)
 
 
 async def test_a_session_of_another_context_is_refused(stack: ExitStack) -> None:
@@ -363,7 +386,7 @@ async def test_post_handshake_authentication(stack: ExitStack) -> None:
     assert await listening == HELLO
     await client.sendall(HELLO)
     assert await hearing == HELLO
-    assert server.getpeercert()["subjectAltName"] == (("email", "somebody@example.org"),)
+    assert named(server) == (("email", "somebody@example.org"),)
 
 
 @sides
@@ -835,6 +858,8 @@ async def test_after_unwrap_the_methods_are_the_plain_sockets(stack: ExitStack) 
     one, other = await both_unwrapped(*await secured_pair(stack))
     await one.send(b"abc")
     assert (await other.recvfrom(100))[0] == b"abc"
+    await one.sendto(b"abc", one.getpeername())
+    assert (await other.recvfrom_into(bytearray(9)))[0] == 3
     await one.sendfile(io.BytesIO(HELLO))
     buffer = bytearray(3)
     assert await other.recv_into(buffer) == 3
@@ -2198,6 +2223,20 @@ async def test_the_first_call_shakes_hands(name: str, stack: ExitStack) -> None:
     await peer.send(b"!")
     while not (await server.recv()).endswith(b"!"):
         pass
+
+
+async def test_words_in_one_piece_with_the_end_of_the_handshake_are_answered(
+    stack: ExitStack,
+) -> None:
+    _, server, client = await listening(stack)
+    receiving = await waiting(server.recv(100))
+    peer = Peer(client, False)
+    await peer.until(peer.tls.do_handshake)  # its end is not said yet
+    await peer.send(HELLO)
+    assert await receiving == HELLO
+    async with asyncio.timeout(LIMIT):
+        await server.sendall(HELLO)
+    assert await peer.recv() == HELLO
 
 
 async def test_a_silent_client_holds_up_no_other(stack: ExitStack) -> None:

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from faces import open_descriptors
 from secured import TLS12, Peer, exactly, plain_pair, start, trusting, with_peer
 from test_cancellation import (
     AGAIN,
@@ -31,6 +30,7 @@ from test_cancellation import (
     moments,
     serves_again,
 )
+from test_race import nothing_more
 from test_tls import hello_request, new_keys
 
 import aiosock
@@ -64,6 +64,7 @@ class Case:
     """One awaited call of TLS.  `happen` is what the peer does in a turn."""
 
     turns = EVENT + 4
+    pause = 0.0  # between the turns, for what a thread does
     ends = {"returned", "stopped"}
     sock: aiosock.socket
     peer: Peer
@@ -239,8 +240,11 @@ class Send(Case):
     def end(self, attempt: Attempt) -> str:
         return super().end(attempt) + (" half-way" if attempt.bytes_sent else "")
 
+    def sent(self, attempt: Attempt) -> int:
+        return int(attempt.value) if attempt.returned else attempt.bytes_sent
+
     async def account(self, attempt: Attempt) -> None:
-        sent = attempt.value if attempt.returned else attempt.bytes_sent
+        sent = self.sent(attempt)
         sending = asyncio.create_task(self.sock.sendall(AGAIN))
         self.got += await exactly(sent + len(AGAIN) - len(self.got), self.peer.recv)
         await sending
@@ -362,7 +366,6 @@ CASES: dict[str, Callable[[ExitStack], Case]] = {
 
 async def play(make: Callable[[ExitStack], Case], moment: Moment) -> str:
     """One call, stopped at one moment; how it ended."""
-    descriptors = open_descriptors()
     with ExitStack() as stack:
         case = make(stack)
         await case.prepare()
@@ -376,7 +379,7 @@ async def play(make: Callable[[ExitStack], Case], moment: Moment) -> str:
                 case.happen()
             if turn == moment.turn and moment.event_first:
                 moment.stop(attempt)
-            await asyncio.sleep(0)
+            await asyncio.sleep(case.pause)
             if turn >= moment.turn and attempt.task.done():
                 break
         await asyncio.wait([attempt.task])
@@ -387,9 +390,7 @@ async def play(make: Callable[[ExitStack], Case], moment: Moment) -> str:
         await case.account(attempt)
         case.sock.close()
         await serves_again(number)
-        end = case.end(attempt)
-    assert open_descriptors() == descriptors
-    return end
+        return case.end(attempt)
 
 
 async def sweep(make: Callable[[ExitStack], Case], plan: list[Moment]) -> set[str]:
@@ -397,7 +398,8 @@ async def sweep(make: Callable[[ExitStack], Case], plan: list[Moment]) -> set[st
     for moment in plan:
         try:
             async with asyncio.timeout(5):
-                ends.add(await play(make, moment))
+                with nothing_more():
+                    ends.add(await play(make, moment))
         except BaseException as error:
             error.add_note(f"stopped at {moment}")
             raise

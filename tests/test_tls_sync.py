@@ -2,10 +2,12 @@
 
 All that the stdlib's class does is shown by CPython's own test_ssl, in the conformance run,
 and what both faces share by test_tls.  Here: `start_tls` and the makers, `fail_after`, a
-close by another thread, ``bytes_sent``, and the manual's ssl().
+close by another thread, ``bytes_sent``, and the manual's ssl().  Where nothing else would show
+that our class does as the stdlib's, the same test is asked of both.
 """
 
 import errno
+import io
 import ssl
 import threading
 import time
@@ -15,13 +17,15 @@ from typing import Any
 
 import pytest
 from faces import LIMIT
-from secured import HOST, authority, serving, trusting
+from secured import HOST, TLS12, authority, certificate, raw_pair, serving, trusting
+from test_tls import NO_RESUMPTION, beneath, libssl
 
 import aiosock_sync
 from aiosock_sync import SSLSocket
 
 HELLO = b"hello"
 BULK = bytes(range(256)) * 4000
+MORE = BULK * 20  # than the kernel's buffers hold
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,7 +120,7 @@ def test_fail_after_bounds_a_call(name: str, stack: ExitStack) -> None:
         "recv": lambda: one.recv(1),
         "recv_into": lambda: one.recv_into(bytearray(1)),
         "read": lambda: one.read(1),
-        "sendall": lambda: one.sendall(BULK * 20),
+        "sendall": lambda: one.sendall(MORE),
         "unwrap": one.unwrap,
     }
     with aiosock_sync.fail_after(0.05), pytest.raises(TimeoutError, match="^timed out$") as late:
@@ -160,6 +164,7 @@ def test_reading_and_writing_threads_share_one_connection(stack: ExitStack) -> N
 def test_a_partial_send_is_told_once(stack: ExitStack) -> None:
     """In non-blocking mode what was encrypted counts, and the usual retry sends it once."""
     one, other = pair(stack)
+    one.setsockopt(aiosock_sync.SOL_SOCKET, aiosock_sync.SO_SNDBUF, 2**16)  # or it may grow
     one.setblocking(False)
     rest, reading = memoryview(BULK * 4), None
     while rest:
@@ -277,3 +282,217 @@ def test_the_manuals_ssl(stack: ExitStack) -> None:
     assert one.fileno() >= 0
     with pytest.raises(ssl.SSLError, match="Both the key & certificate files must be specified"):
         aiosock_sync.ssl(one, "key.pem")
+
+
+# --- as the stdlib's --------------------------------------------------------------------
+
+each_class = pytest.mark.parametrize("kind", [ssl.SSLSocket, SSLSocket], ids=["stdlib", "sync"])
+
+
+def unshaken(
+    stack: ExitStack,
+    kind: type[ssl.SSLSocket],
+    ours: ssl.SSLContext | None = None,
+    peers: ssl.SSLContext | None = None,
+    **how: Any,
+) -> tuple[Any, "Peer"]:
+    """A client of a class, and its server, whose records are in our hands."""
+    context, (client, server) = ours or trusting(), raw_pair()
+    peer = Peer(stack.enter_context(server), peers or serving())
+    context.sslsocket_class = kind
+    made = client if kind is ssl.SSLSocket else aiosock_sync.socket(fileno=client.detach())
+    sock = context.wrap_socket(made, server_hostname=HOST, do_handshake_on_connect=False, **how)
+    stack.enter_context(sock).settimeout(LIMIT)
+    return sock, peer
+
+
+def wrapped(stack: ExitStack, kind: type[ssl.SSLSocket], **how: Any) -> tuple[Any, "Peer"]:
+    """The same after the handshake."""
+    sock, peer = unshaken(stack, kind, **how)
+    shaking = beside(peer.shake)
+    sock.do_handshake()
+    assert shaking() is None
+    return sock, peer
+
+
+class Peer:
+    """A server that says what it is told to, when it is told to."""
+
+    def __init__(self, sock: Any, context: ssl.SSLContext) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        sock.settimeout(LIMIT)
+
+    def shake(self) -> None:
+        self.do(self.tls.do_handshake)
+
+    def do(self, act: Callable[..., Any], *args: Any) -> Any:
+        while True:
+            try:
+                answer = act(*args)
+                break
+            except ssl.SSLWantReadError:
+                self.say()
+                self.incoming.write(self.sock.recv(2**16))
+        self.say()
+        return answer
+
+    def say(self, behind: bytes = b"") -> None:
+        self.sock.sendall(self.outgoing.read() + behind)
+
+    def send(self, data: bytes) -> None:
+        self.do(self.tls.write, data)
+
+    def exactly(self, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            got += self.do(self.tls.read, size - len(got))
+        return got
+
+
+@each_class
+def test_without_waiting_it_says_what_it_would_wait_for(
+    kind: type[ssl.SSLSocket], stack: ExitStack
+) -> None:
+    sock, peer = unshaken(stack, kind)
+    sock.setblocking(False)
+    with pytest.raises(ssl.SSLWantReadError):
+        sock.do_handshake()
+    shaking = beside(peer.shake)
+    sock.do_handshake(block=True)
+    assert sock.gettimeout() == 0
+    assert shaking() is None
+    with pytest.raises(ssl.SSLWantReadError):
+        sock.recv(100)
+    peer.send(HELLO)
+    sock.settimeout(LIMIT)
+    assert sock.recv(100) == HELLO
+
+
+@each_class
+@pytest.mark.parametrize("act", ["send", "sendall", "write", "sendfile"])
+def test_the_first_to_send_shakes_hands(
+    act: str, kind: type[ssl.SSLSocket], stack: ExitStack
+) -> None:
+    sock, peer = unshaken(stack, kind)
+    shaking = beside(peer.shake)
+    getattr(sock, act)(io.BytesIO(HELLO) if act == "sendfile" else HELLO)
+    assert shaking() is None
+    assert peer.exactly(len(HELLO)) == HELLO
+
+
+@each_class
+@pytest.mark.parametrize("ragged", [True, False])
+def test_a_cut_connection_looks_ended_unless_asked_otherwise(
+    ragged: bool, kind: type[ssl.SSLSocket], stack: ExitStack
+) -> None:
+    sock, peer = wrapped(stack, kind, suppress_ragged_eofs=ragged)
+    peer.send(HELLO)
+    peer.sock.close()
+    assert sock.recv(100) == HELLO
+    if ragged:
+        assert (sock.recv(1), sock.recv_into(bytearray(1))) == (b"", 0)
+        return
+    with pytest.raises(ssl.SSLEOFError):
+        sock.recv(1)
+    with pytest.raises(ssl.SSLEOFError):
+        sock.recv_into(bytearray(1))
+
+
+@each_class
+def test_flags_are_refused(kind: type[ssl.SSLSocket], stack: ExitStack) -> None:
+    sock, _ = wrapped(stack, kind)
+    for name in "send", "sendall":
+        with pytest.raises(ValueError, match=rf"^non-zero flags not allowed in calls to {name}"):
+            getattr(sock, name)(HELLO, 1)
+
+
+@each_class
+def test_after_unwrap_it_is_plain(kind: type[ssl.SSLSocket], stack: ExitStack) -> None:
+    sock, peer = wrapped(stack, kind)
+    bye = beside(lambda: peer.do(peer.tls.unwrap))
+    plain = sock.unwrap()
+    bye()
+    plain.send(b"a")
+    plain.sendall(b"b")
+    plain.sendfile(io.BytesIO(b"c"))
+    assert peer.sock.recv(3, aiosock_sync.MSG_WAITALL) == b"abc"
+    for call in (sock.unwrap, sock.read, lambda: sock.write(b"x")):
+        with pytest.raises(ValueError, match="No SSL wrapper around|unwrapped SSL socket"):
+            call()
+
+
+def test_bytes_in_the_segment_of_the_end_of_tls_are_plain(stack: ExitStack) -> None:
+    """The stdlib's class loses none because it takes none: it asks for a record at a time."""
+    sock, peer = wrapped(stack, SSLSocket)
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    peer.say(b"behind")
+    assert sock.recv(100) == b""
+    assert sock.unwrap().recv(100) == b"behind"
+
+
+@each_class
+def test_post_handshake_authentication(kind: type[ssl.SSLSocket], stack: ExitStack) -> None:
+    context = trusting(certificate("client"), post_handshake_auth=True)
+    server = serving(post_handshake_auth=True, verify_mode=ssl.CERT_REQUIRED)
+    one, other = raw_pair()
+    connect = beside(lambda: context.wrap_socket(one, server_hostname=HOST))
+    server.sslsocket_class = kind
+    made = other if kind is ssl.SSLSocket else aiosock_sync.socket(fileno=other.detach())
+    sock = stack.enter_context(server.wrap_socket(made, server_side=True))
+    client = stack.enter_context(connect())
+    sock.verify_client_post_handshake()
+    answering = beside(lambda: (client.recv(100), client.sendall(HELLO)))
+    sock.sendall(HELLO)
+    assert sock.recv(100) == HELLO
+    assert answering() == (HELLO, None)
+    assert sock.getpeercert()["subjectAltName"] == (("DNS", "client"),)  # type: ignore[index]  # verified
+
+
+@each_class
+@pytest.mark.parametrize("send", ["sendall", "sendfile"])
+def test_a_writer_alone_answers_a_server_that_negotiates_anew(
+    send: str, kind: type[ssl.SSLSocket], stack: ExitStack
+) -> None:
+    peers = serving()
+    peers.options |= NO_RESUMPTION  # each handshake has all its flights
+    sock, peer = wrapped(stack, kind, ours=trusting(version=TLS12), peers=peers)
+    assert libssl("SSL_renegotiate")(beneath(peer.tls)) == 1
+    peer.tls.do_handshake()
+    peer.say()
+    sock.setblocking(False)
+    with pytest.raises(ssl.SSLWantReadError):
+        sock.recv(1)  # hears the question, and says its hello
+    sock.settimeout(LIMIT)
+    hearing = beside(lambda: peer.exactly(len(BULK)))
+    getattr(sock, send)(io.BytesIO(BULK) if send == "sendfile" else BULK)
+    assert hearing() == BULK
+
+
+def test_what_is_decrypted_can_be_read_without_waiting(stack: ExitStack) -> None:
+    one, other = pair(stack)
+    other.sendall(HELLO)
+    with aiosock_sync.fail_after(LIMIT):
+        one.wait_readable()
+        assert one.recv(1) == HELLO[:1]
+        one.wait_readable()
+        assert one.recv(100) == HELLO[1:]
+    with aiosock_sync.fail_after(0.05), pytest.raises(TimeoutError):
+        one.wait_readable()
+    bye = beside(other.unwrap)
+    plain = one.unwrap()
+    stack.enter_context(bye()).sendall(HELLO)
+    with aiosock_sync.fail_after(LIMIT):
+        plain.wait_readable()
+        assert plain.recv(100) == HELLO
+
+
+def test_after_an_unwrap_that_is_late_nothing_can_be_sent(stack: ExitStack) -> None:
+    sock, _ = wrapped(stack, SSLSocket)
+    sock.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        sock.unwrap()
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_IS_SHUTDOWN"):
+        sock.sendall(HELLO)

@@ -24,9 +24,11 @@ import socket as stdlib
 import aiosock
 import aiosock_sync
 import ssl
+from pathlib import Path
 from aiosock import SO_REUSEADDR
 
 context: ssl.SSLContext
+flag: bool
 
 async def seven() -> int:
     return 7
@@ -35,7 +37,7 @@ async def plain(conn: aiosock.socket, peer: tuple[str, int]) -> None: ...
 async def secure(conn: aiosock.SSLSocket, peer: tuple[str, int]) -> None: ...
 def blocking(conn: aiosock_sync.socket, peer: tuple[str, int]) -> None: ...
 
-async def program(sock: aiosock.socket, buffer: bytearray) -> None:
+async def program(sock: aiosock.socket, tls: aiosock.SSLSocket, buffer: bytearray) -> None:
     connected = await aiosock.create_connection(("127.0.0.1", 1))
     listening = await aiosock.create_server(("127.0.0.1", 1))
     pair = aiosock.socketpair()
@@ -137,12 +139,41 @@ REVEALED = {
     "await sock.makefile('rb').readline()": "bytes",
     "await sock.makefile('rb').read()": "bytes",
     "await sock.makefile('rb', 0).read()": "bytes | None",
+    # what may be TLS
+    "aiosock.create_connection(('127.0.0.1', 1), ssl=True)": "Opening[SSLSocket]",
+    "aiosock.create_connection(('127.0.0.1', 1), ssl=False)": "Opening[socket]",
+    "aiosock.create_connection(('127.0.0.1', 1), ssl=flag)": "Opening[socket]",
+    "aiosock.create_connection(b'/path', ssl=context)": "Opening[SSLSocket]",
+    "aiosock.create_server(('127.0.0.1', 1), ssl=context)": "Opening[SSLListener]",
+    "aiosock.create_server(('127.0.0.1', 1), ssl=context if flag else None)": "Opening[socket]",
+    "aiosock_sync.create_connection(('127.0.0.1', 1), ssl=True)": "SSLSocket",
+    "aiosock_sync.create_connection(('127.0.0.1', 1), ssl=flag)": "socket",
+    "await aiosock.ssl(sock)": "SSLObject",
+    "tls.getpeercert()": "dict[str, Any] | None",
+    "tls.getpeercert(True)": "bytes | None",
+    "tls.getpeercert(flag)": "dict[str, Any] | bytes | None",
+    "await tls.read()": "bytes",
+    "await tls.read(5, buffer)": "int",
+    # addresses
+    "await sock.connect('/path')": "None",
+    "await sock.sendto(b'x', 0, ('::1', 1, 0, 0))": "int",
+    "await sock.sendmsg([b'x'], [], 0, None)": "int",
+    "aiosock_sync.socket().sendto(b'x', ('127.0.0.1', 1))": "int",
     # run
     "aiosock.run(seven())": "int",
     "aiosock.run(seven)": "int",
 }
 
 REFUSED = {
+    "await sock.connect(8080)": "arg-type",
+    "await sock.bind(['127.0.0.1', 1])": "arg-type",
+    "await sock.connect(Path('/path'))": "arg-type",
+    "await sock.sendto(b'x', None)": "call-overload",
+    "aiosock_sync.socket().sendto(b'x', None)": "call-overload",
+    "with aiosock.create_connection(('127.0.0.1', 1)): ...": "attr-defined",
+    "with aiosock.serve(plain, ('127.0.0.1', 1)): ...": "attr-defined",
+    "aiosock.create_connection(('127.0.0.1', 1)).sendall(b'')": "attr-defined",
+    "aiosock_sync.call(seven())": "arg-type",
     "sock.recv(1).decode()": "attr-defined",
     "await sock.recv(bufsize=1)": "call-arg",
     "await sock.send('text')": "arg-type",
@@ -162,28 +193,107 @@ Answers = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def answers(pytestconfig: pytest.Config) -> Answers:
-    """What mypy says of each expression."""
-    if importlib.util.find_spec("mypy") is None:
-        pytest.skip("mypy is not installed")
+def folder(pytestconfig: pytest.Config) -> Path:
+    """Where mypy finds what it found out the last time."""
     folder = Path(pytestconfig.rootpath, ".mypy_cache", "test_typing")
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> Answers:
+    """What mypy says of each expression."""
     asked = [*REVEALED, *REFUSED]
     lines = [f"    reveal_type({one})\n" if one in REVEALED else f"    {one}\n" for one in asked]
     Path(folder, "program.py").write_text(BEFORE + "".join(lines))
-    ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir=.", "program.py"],
-        cwd=folder,
-        env={**os.environ, "MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    ran = check("mypy", "--strict", "--cache-dir=.", "program.py", cwd=folder)
     told = re.findall(r"^program\.py:(\d+): (.*)$", ran.stdout, re.MULTILINE)
     assert told, ran
     first = BEFORE.count("\n") + 1
     assert min(int(number) for number, _ in told) >= first, told
     return {asked[int(number) - first]: text for number, text in reversed(told)}  # the first counts
+
+
+# The same types in the words of every checker: what none of them may disagree on.
+ASSERTED = """
+import socket as stdlib
+import ssl
+from typing import Any, assert_type
+import aiosock
+import aiosock_sync
+
+async def program(
+    sock: aiosock.socket, tls: aiosock.SSLSocket, flag: bool, context: ssl.SSLContext
+) -> None:
+    where = ("127.0.0.1", 1)
+    assert_type(await sock.recv(1), bytes)
+    assert_type(await sock.recv_into(bytearray(1)), int)
+    assert_type(await sock.recvfrom(1), tuple[bytes, Any])
+    assert_type(await sock.sendto(b"x", where), int)
+    assert_type(await sock.sendto(b"x", 0, "/path"), int)
+    assert_type(await sock.accept(), tuple[aiosock.socket, Any])
+    assert_type(sock.getsockopt(1, 2), int)
+    assert_type(sock.getsockopt(1, 2, 3), bytes)
+    assert_type(sock.makefile("rb"), aiosock.BinaryFile)
+    assert_type(sock.makefile("rb", 0), aiosock.RawFile)
+    assert_type(sock.makefile(), aiosock.TextFile)
+    assert_type(aiosock.socketpair(), tuple[aiosock.socket, aiosock.socket])
+    assert_type(await aiosock.create_connection(where), aiosock.socket)
+    assert_type(await aiosock.create_connection(where, ssl=flag), aiosock.socket)
+    assert_type(await aiosock.create_connection(where, ssl=True), aiosock.SSLSocket)
+    assert_type(await aiosock.create_server(where, ssl=context), aiosock.SSLListener)
+    async with aiosock.create_connection(where, ssl=context) as entered:
+        assert_type(entered, aiosock.SSLSocket)
+    async with aiosock.create_server(where) as server:
+        assert_type(server, aiosock.socket)
+    assert_type(await sock.start_tls(context), aiosock.SSLSocket)
+    assert_type(await aiosock.ssl(sock), aiosock.SSLObject)
+    assert_type(await tls.read(), bytes)
+    assert_type(await tls.read(1, bytearray(1)), int)
+    assert_type(tls.getpeercert(True), bytes | None)
+    assert_type(aiosock.AF_INET, stdlib.AddressFamily)
+    assert_type(aiosock.SOL_SOCKET, int)
+
+def blocking(sock: aiosock_sync.socket, flag: bool) -> None:
+    where = ("127.0.0.1", 1)
+    assert_type(sock.recv(1), bytes)
+    assert_type(sock.sendto(b"x", where), int)
+    assert_type(sock.accept(), tuple[aiosock_sync.socket, Any])
+    assert_type(aiosock_sync.create_connection(where), aiosock_sync.socket)
+    assert_type(aiosock_sync.create_connection(where, ssl=flag), aiosock_sync.socket)
+    assert_type(aiosock_sync.create_connection(where, ssl=True), aiosock_sync.SSLSocket)
+    assert_type(aiosock_sync.call(aiosock.getfqdn, "x"), str)
+"""
+
+
+def check(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a checker of this environment, if it is there; pyright asks PATH which that is."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PATH": here, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("package", ["aiosock", "aiosock_sync"])
+def test_every_public_name_has_a_type(package: str, tmp_path: Path) -> None:
+    done = check("basedpyright", "--verifytypes", package, "--ignoreexternal", cwd=tmp_path)
+    assert "Type completeness score: 100%" in done.stdout, done.stdout
+
+
+def test_two_checkers_agree_on_the_types(folder: Path) -> None:
+    Path(folder, "asserted.py").write_text(ASSERTED)
+    ran = check("mypy", "--strict", "--cache-dir=.", "asserted.py", cwd=folder)
+    assert ran.returncode == 0, ran.stdout
+    Path(folder, "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
+    ran = check("basedpyright", "asserted.py", cwd=folder)
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_the_packages_tell_type_checkers_that_they_are_typed() -> None:

@@ -1,0 +1,103 @@
+"""What is said to who has made a mistake, where the error's own text does not say enough.
+
+Knows the stdlib alone.  The text of an error is the stdlib's and stays so; what we know
+besides (the shape of an address, the host that was looked up) is a note on it.  Nothing here
+runs unless a call has failed.
+"""
+
+import errno
+import socket as _stdlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+__all__ = ["CLOSED", "AsyncOnly", "explain", "noted", "tell_shape", "tell_timeout"]
+
+E = TypeVar("E", bound=BaseException)
+
+CLOSED: Final = "the socket was closed or detached while this call waited"
+WITH_ADDRESS: Final = ("sendto", "sendmsg")
+
+Host = str | bytes | bytearray
+
+
+def noted(error: E, note: str) -> E:
+    """The error with a note on it, once."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+# --- addresses ----------------------------------------------------------------------
+
+
+def _is_ip(address: Any, longest: int) -> bool:
+    return (
+        isinstance(address, tuple)
+        and 2 <= len(address) <= longest
+        and isinstance(address[0], Host)
+        and all(hasattr(number, "__index__") for number in address[1:])
+    )
+
+
+# How an address of the family is written, and whether one is.
+SHAPES: Final[dict[int, tuple[str, Callable[[Any], bool]]]] = {
+    _stdlib.AF_INET: (
+        "(host, port), a tuple of str and int",
+        lambda address: _is_ip(address, 2),
+    ),
+    _stdlib.AF_INET6: (
+        "(host, port[, flowinfo[, scope_id]]), a tuple of str and ints",
+        lambda address: _is_ip(address, 4),
+    ),
+    _stdlib.AF_UNIX: (
+        "a path as str or bytes, of a PathLike os.fspath(path)",
+        lambda address: isinstance(address, str | bytes | bytearray | memoryview),
+    ),
+}
+
+
+def tell_shape(error: BaseException, family: int, address: Any) -> None:
+    """A note on what addresses of the family look like, if this one does not."""
+    shape, fits = SHAPES.get(family, ("", lambda address: True))
+    if not fits(address):
+        name = _stdlib.AddressFamily(family).name
+        noted(error, f"an {name} address is {shape}; this one is {address!r}")
+
+
+# --- calls --------------------------------------------------------------------------
+
+
+def explain(
+    error: BaseException,
+    sock: _stdlib.socket,
+    attempt: Callable[..., Any],
+    args: tuple[Any, ...],
+    waited: bool,
+) -> None:
+    """Notes on what an attempt of the engine has raised."""
+    if isinstance(error, TypeError):
+        attempt, args = getattr(attempt, "first_call", (attempt, args))
+        if getattr(attempt, "__name__", None) in WITH_ADDRESS and args[-1] is not None:
+            tell_shape(error, sock.family, args[-1])
+    elif waited and getattr(error, "errno", None) == errno.EBADF and sock.fileno() < 0:
+        noted(error, CLOSED)
+
+
+def tell_timeout(error: BaseException, value: object) -> None:
+    noted(error, f"a timeout is a number of seconds, or None for no limit; this one is {value!r}")
+
+
+class AsyncOnly:
+    """Entered with ``async with``; whoever writes ``with`` is told so."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # who is to refuse it as well
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(
+                f"{type(self).__name__!r} object does not support the context manager protocol: "
+                f"enter it with `async with`, not with `with`"
+            )
+
+        def __exit__(self, *args: object) -> None: ...

@@ -1,0 +1,335 @@
+"""Fixtures for tests of code that uses aiosock, as a plugin that pytest finds by itself.
+
+Knows the public names of both faces and pytest; nothing in the house knows it.  pytest loads this
+file in every run of an environment that has it, and `aiosock` with it: what a fixture needs besides
+(the blocking face, uvloop, trustme) is imported when it is asked for.  Nothing happens to a test
+that does not ask.
+
+All fixtures are plain functions.  A socket belongs to no loop, and servers run in a thread with a
+loop of its own: so they serve async tests, whichever plugin runs those, and blocking ones alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Unpack
+from weakref import WeakSet
+
+import pytest
+
+import aiosock
+
+from . import _names
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from ._serving import Keywords
+
+__all__ = ["TLS", "Addresses", "Handler", "Resolve", "Serve"]
+
+Handler = Callable[[Any, Any], Coroutine[Any, Any, object]]
+Address = tuple[str, int]
+Addresses = str | Iterable[str] | None
+Book = Mapping[str, Addresses] | Callable[[str], Addresses | Awaitable[Addresses]]
+Resolve = Callable[[Book], None]
+
+LIMIT: Final = 10.0  # seconds for a server to begin
+GRACE: Final = 1.0  # seconds for handlers to end with their test, unless it says otherwise
+LOOKS: Final = 50  # in which what is on its way out may go
+LEAK_CHECK: Final = "aiosock_leak_check"
+PASSED: Final = pytest.StashKey[bool]()
+
+
+class Serve(Protocol):
+    """What the fixture `aiosock_server` is."""
+
+    def __call__(
+        self, handler: Handler, *, ssl: SSLContext | None = None, **keywords: Unpack[Keywords]
+    ) -> Address: ...
+
+
+# --- sockets --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aiosock_pair() -> Iterator[tuple[aiosock.socket, aiosock.socket]]:
+    """Two `aiosock.socket`s connected to each other, which are closed at the end."""
+    one, other = aiosock.socketpair()
+    with one, other:
+        yield one, other
+
+
+# --- servers --------------------------------------------------------------------------
+
+
+class Servers:
+    """A thread whose loop runs servers until the test is over."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self._running: AsyncExitStack = AsyncExitStack()
+        self._errors: list[Exception] = []
+        self._thread: threading.Thread = threading.Thread(
+            target=self._loop.run_forever, name="aiosock_server", daemon=True
+        )
+        self._thread.start()
+
+    def do(self, work: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit)
+
+    async def serve(self, handler: Handler, keywords: dict[str, Any]) -> Address:
+        server = aiosock.serve(self._watched(handler), ("127.0.0.1", 0), **keywords)
+        await self._running.enter_async_context(server)
+        host, port = server.sockets[0].getsockname()
+        return host, port
+
+    def _watched(self, handler: Handler) -> Handler:
+        @wraps(handler)
+        async def watched(conn: Any, peer: Any) -> None:
+            try:
+                await handler(conn, peer)
+            except ConnectionError:  # the peer went, as peers do
+                raise
+            except Exception as error:
+                self._errors.append(error)
+                raise
+
+        return watched
+
+    def end(self) -> None:
+        """Await the handlers; what one has raised fails the test."""
+        try:
+            self.do(self._running.aclose())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        if self._errors:
+            raise ExceptionGroup("a handler of aiosock_server has failed", self._errors)
+
+
+@pytest.fixture
+def aiosock_server() -> Iterator[Serve]:
+    """Call it with a handler: it serves on a free port of 127.0.0.1, and the address comes back.
+
+    The handler is that of `aiosock.serve`, and so are the keywords, `ssl` among them.  It runs in
+    a thread with a loop of its own.  At the end of the test handlers have `grace_period` seconds,
+    1 where it is not given, before they are cancelled.  An error in a handler fails the test.
+    """
+    servers: list[Servers] = []
+
+    def serve(
+        handler: Handler, *, ssl: SSLContext | None = None, **keywords: Unpack[Keywords]
+    ) -> Address:
+        if not servers:
+            servers.append(Servers())
+        work = servers[0].serve(handler, {"ssl": ssl, "grace_period": GRACE, **keywords})
+        address: Address = servers[0].do(work, LIMIT)
+        return address
+
+    yield serve
+    for running in servers:
+        running.end()
+
+
+@pytest.fixture
+def aiosock_echo(aiosock_server: Serve) -> Address:
+    """The address of a server that sends back what it receives."""
+    return aiosock_server(_echo)
+
+
+async def _echo(conn: aiosock.socket, peer: Any) -> None:
+    while data := await conn.recv(65536):
+        await conn.sendall(data)
+
+
+# --- TLS ------------------------------------------------------------------------------
+
+
+class TLS(NamedTuple):
+    """Contexts of both ends, that trust each other: the server is "localhost" and 127.0.0.1."""
+
+    server: SSLContext
+    client: SSLContext
+
+
+@pytest.fixture
+def aiosock_tls() -> TLS:
+    """`TLS` contexts of an authority made for this test; needs the package trustme."""
+    try:
+        import trustme
+    except ImportError:
+        pytest.fail(
+            "the fixture aiosock_tls needs the package trustme, which is not installed here: "
+            "pip install trustme",
+            pytrace=False,
+        )
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+    return TLS(server, client)
+
+
+# --- names ----------------------------------------------------------------------------
+
+
+class FakeResolver:
+    """Knows the names of a book, and no others."""
+
+    def __init__(self, book: Book) -> None:
+        self._look: Callable[[str], Any] = book if callable(book) else book.get
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, family: int, type: int, proto: int, flags: int, /
+    ) -> list[Any]:
+        flags |= socket.AI_NUMERICHOST
+        found = []
+        for address in await self._addresses(host):
+            with suppress(socket.gaierror):  # of another family than is asked for
+                found += socket.getaddrinfo(address, port, family, type, proto, flags)
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return found
+
+    async def _addresses(self, host: Any) -> list[str | None]:
+        if host is None:
+            return [None]
+        found = self._look(host.decode() if isinstance(host, bytes) else host)
+        if isinstance(found, Awaitable):
+            found = await found
+        return [found] if isinstance(found, str) else list(found or ())
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        return socket.getnameinfo(sockaddr, flags | socket.NI_NUMERICHOST)
+
+
+@pytest.fixture
+def aiosock_resolver() -> Iterator[Resolve]:
+    """Call it with a mapping of names to addresses, or a function, which may be async.
+
+    One address is a str, several are an iterable, none is None or an error that the function
+    raises.  Other names are unknown: nothing is asked of the network.  It serves both faces until
+    the end of the test, then the resolver of before does again.
+    """
+    before = _names._resolver
+    yield lambda book: _names.set_resolver(FakeResolver(book))
+    _names.set_resolver(before)
+
+
+# --- leaks ----------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        LEAK_CHECK,
+        "fail tests that leave descriptors, sockets or tasks behind",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{LEAK_CHECK}(on=True): fail the test if it leaves descriptors, sockets or tasks behind",
+    )
+
+
+def _is_checked(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker(LEAK_CHECK)
+    if mark is None:
+        return bool(item.config.getini(LEAK_CHECK))
+    on: bool = mark.kwargs.get("on", *mark.args[:1] or (True,))
+    return on
+
+
+@pytest.fixture(autouse=True)
+def _aiosock_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Begun before the test's other fixtures, and ended after them.
+
+    Of a test that has failed nothing is asked: its traceback keeps what its frames know.
+    """
+    if not _is_checked(request.node):
+        yield
+        return
+    _open_what_stays()
+    before = _descriptors()
+    yield
+    if not request.node.stash.get(PASSED, False):
+        return
+    if _descriptors() - before:
+        gc.collect()
+    for _ in range(LOOKS):
+        if not (left := _descriptors() - before):
+            return
+        time.sleep(0.01)
+    if left := _descriptors() - before:
+        owners = _owners()
+        lines = [f"descriptor {fd}, {owners.get(fd, link)}" for fd, link in sorted(left)]
+        pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Tasks are looked for before the test's loop ends, which would cancel them."""
+    before = WeakSet(_tasks()) if _is_checked(item) else None
+    yield
+    if before is not None and (left := [task for task in _tasks() if task not in before]):
+        lines = "\n  ".join(map(repr, left))
+        pytest.fail(f"the test leaves tasks behind:\n  {lines}", pytrace=False)
+    item.stash[PASSED] = True
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one with which we look
+            found.add((int(number), os.readlink(f"/proc/self/fd/{number}")))
+    return found
+
+
+@cache
+def _open_what_stays() -> None:
+    """What a process opens once: it is no leak of the test that happens to be the first."""
+    import importlib.util
+
+    from aiosock_sync._driver import loop_here
+
+    loop_here()
+    if importlib.util.find_spec("uvloop"):
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop()
+
+
+def _objects(module: str, name: str) -> list[Any]:
+    """The instances that live of a class, if somebody has imported it."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return [] if kind is None else [o for o in gc.get_objects() if issubclass(type(o), kind)]
+
+
+def _tasks() -> list[asyncio.Task[Any]]:
+    """Those that have not ended, but for tasks of loops that run: in other threads, as it seems."""
+    tasks = _objects("asyncio", "Task")
+    return [task for task in tasks if not task.done() and not task.get_loop().is_running()]
+
+
+def _owners() -> dict[int, str]:
+    """The sockets that are open, by descriptor; ours have one of the stdlib beneath them."""
+    socks = [*_objects("socket", "socket"), *_objects("aiosock", "socket")]
+    socks.sort(key=lambda sock: type(sock).__module__ in ("aiosock", "aiosock_sync"))
+    return {sock.fileno(): repr(sock) for sock in socks}
