@@ -272,6 +272,7 @@ class _PauseLine(Line):
     """
 
     __slots__ = ()
+    direction = READ  # or WRITE: it serves both
 
     def renew(self) -> None:
         super().renew()

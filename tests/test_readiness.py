@@ -272,6 +272,19 @@ async def test_a_sender_who_never_waits_comes_between_no_pieces(
         await sending[0]
 
 
+async def test_a_datagram_that_never_waits_may_pass_those_that_wait(stack: ExitStack) -> None:
+    one, other = map(stack.enter_context, aiosock.socketpair(aiosock.AF_UNIX, aiosock.SOCK_DGRAM))
+    sending = await waiting(one.send_many([b"A"] * 10**4))
+    await asyncio.sleep(0.02)
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        await one.send(b"B")
+    await other.recv(1)
+    assert await one.send(b"B") == 1
+    sending[0].cancel()
+    await asyncio.wait(sending)
+
+
 @pytest.mark.parametrize("send", ["send", "sendall", "sendmsg", "sendfile"])
 async def test_two_long_sends_do_not_mix(send: str, ours: Face) -> None:
     one, other = ours.socketpair()

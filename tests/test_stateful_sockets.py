@@ -513,16 +513,26 @@ class Streams(Program):
     def _read_to_the_end(self, handle: Handle) -> None:
         end, pipe = handle.end, handle.end.into
         late = handle.was_secure and any(sender.timeout for sender in pipe.senders)
-        if len(end.open) > 1 or end.acts or pipe.held or pipe.torn or late:
+        unsent = pipe.held and not pipe.senders
+        if len(end.open) > 1 or end.acts or unsent or pipe.torn or late:
             return
         handle.sock.settimeout(None)
         while pipe.left or pipe.senders:
-            act = Reading(handle, READS["recv"](handle.sock, 2**16), 2**16)
-            self.start(act, then=1)
-            self.over([act])
+            self._read_once(handle)
+        handle.sock.settimeout(0.0)
+        self._read_once(handle)  # and there is no more
+
+    def _read_once(self, handle: Handle) -> None:
+        act = Reading(handle, READS["recv"](handle.sock, 2**16), 2**16)
+        self.start(act, then=1)
+        self.over([act])
 
     def finish(self) -> None:
         self.quiet()
+        for handle in self.handles():
+            if handle.end.out.held and not handle.senders:
+                handle.sock.settimeout(None)
+                self._send(handle, "sendall", 1, 1)  # what is held goes out before that
         for handle in self.handles():
             self._read_to_the_end(handle)
         for handle in self.handles():
@@ -623,6 +633,7 @@ class Datagrams(Program):
         """So many as the receiver's buffer holds for certain, which UDP would not wait for."""
         most = 40 if box.sock.family == aiosock.AF_INET else 1000
         is_full = box.other.left + count > most or len(box.speakers) > 1
+        is_full |= bool(box.speakers) and not box.sock.getblocking()  # its letters come between
         self.written += 1
         dice = random.Random(self.written)
         return [dice.randbytes(dice.randrange(ROOM)) for _ in range(0 if is_full else count)]
