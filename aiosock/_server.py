@@ -169,7 +169,7 @@ class Server(AsyncOnly, Counts):
 
         A cancellation ends this call, and not the server.
         """
-        must_run(self._acceptors)
+        must_run(self._acceptors, "async with")
         await asyncio.wait(self._acceptors)
         for acceptor in self._acceptors:
             if not acceptor.cancelled():

@@ -167,9 +167,9 @@ def family_of(address: Any) -> int:
     return _stdlib.AF_INET6 if isinstance(host, str) and ":" in host else _stdlib.AF_INET
 
 
-def must_run(acceptors: object) -> None:
+def must_run(acceptors: object, enter: str) -> None:
     if not acceptors:
-        raise RuntimeError("the server is not running: enter it by `with` or `async with` before")
+        raise RuntimeError(f"the server is not running: enter it by `{enter}` before")
 
 
 def vet_listener(sock: Any) -> None:

@@ -795,7 +795,7 @@ def from_stdlib_socket(sock: _stdlib.socket) -> socket:
     """
     if not isinstance(sock, _stdlib.socket) or hasattr(sock, "do_handshake"):
         raise TypeError(
-            f"a plain socket.socket is needed, not {type(sock).__name__!r}; "
+            f"a plain socket.socket is needed, not {type(sock).__module__}.{type(sock).__name__}; "
             f"fromfd() makes a socket of a duplicate of any descriptor"
         )
     timeout = sock.gettimeout()

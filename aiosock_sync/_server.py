@@ -184,7 +184,7 @@ class Server(Counts):
 
         Ctrl-C ends this call, and not the server.
         """
-        must_run(self._acceptors)
+        must_run(self._acceptors, "with")
         with self._changed:
             self._changed.wait_for(lambda: not self._accepting)
         if self._error is not None:

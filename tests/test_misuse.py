@@ -244,7 +244,7 @@ TABLES = {
         Row(
             "aiosock.from_stdlib_socket(transport.get_extra_info('socket'))",
             TypeError,
-            "a plain socket.socket is needed, not 'TransportSocket'; "
+            "a plain socket.socket is needed, not asyncio.trsock.TransportSocket; "
             "fromfd() makes a socket of a duplicate of any descriptor",
         ),
         Row(

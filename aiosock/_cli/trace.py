@@ -111,7 +111,8 @@ async def follow(
     try:
         sock = await aiosock.create_connection(place.target(), options.timeout)
     except OSError as error:
-        timeline.steps += (as_noted(note) for note in getattr(error, "__notes__", ()))
+        notes = map(NOTE.fullmatch, getattr(error, "__notes__", ()))
+        timeline.steps += (as_noted(note) for note in notes if note)
         raise
     with sock:
         timeline.steps += map(as_tried, sock.attempts)
@@ -128,13 +129,9 @@ def as_tried(attempt: aiosock.Attempt) -> Step:
     return Step(shown(attempt.address), attempt.started, attempt.ended, said)
 
 
-def as_noted(note: str) -> Step:
-    match = NOTE.fullmatch(note)
-    if match is None:
-        return Step("", 0.0, 0.0, note)
-    said = without_number(match["said"])
-    address = shown(ast.literal_eval(match["address"]))
-    return Step(address, float(match["begun"]), float(match["ended"]), said)
+def as_noted(note: re.Match[str]) -> Step:
+    address = shown(ast.literal_eval(note["address"]))
+    return Step(address, float(note["begun"]), float(note["ended"]), without_number(note["said"]))
 
 
 def without_number(said: str) -> str:

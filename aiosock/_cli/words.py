@@ -119,13 +119,14 @@ def _of_names(error: _stdlib.gaierror) -> str:
         return "the port's name is not known here; write its number"
     if error.errno == _stdlib.EAI_AGAIN:
         return "the host's name cannot be looked up now; is there a network?"
-    return f"the host is not known ({error.strerror}); check its spelling, and -4 or -6"
+    return f"the host is not known ({error.strerror}); check its spelling"
 
 
 ADVICE = {
     errno.ECONNREFUSED: "nobody listens there; check the port, and that the server runs",
     errno.ECONNRESET: "the other side has broken the connection off",
-    errno.EADDRINUSE: "stop who listens there, or take another port (0: any that is free)",
+    errno.EADDRINUSE: "stop who listens there, remove a path that was left behind, or take another "
+    "port (0: any that is free)",
     errno.EADDRNOTAVAIL: "this machine has no such address; `*` means every address it has",
     errno.EHOSTUNREACH: "no way leads there; check the address and the network",
     errno.ENETUNREACH: "no way leads there; check the address, the network, and -4 or -6",
