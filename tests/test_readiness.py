@@ -632,7 +632,8 @@ async def test_a_shutdown_wakes_writers_with_a_broken_pipe(kind: str, how: str, 
     """On AF_UNIX the kernel reports nothing to a loop when only this half is shut."""
     one, _ = net.socketpair() if kind == "unix" else await net.tcp_pair()
     await fill(one)
-    sending = [asyncio.create_task(one.sendall(HELLO)) for _ in range(2)]
+    much = bytes(2**24)  # as there may be a little room again
+    sending = [asyncio.create_task(one.sendall(much)) for _ in range(2)]
     await asyncio.sleep(0.02)
     one.shutdown(getattr(net, how))
     async with asyncio.timeout(2):
