@@ -121,7 +121,8 @@ class Servers:
             self.do(self._running.aclose(), min(self._limit, threading.TIMEOUT_MAX))
         except TimeoutError:
             names = ", ".join(set(map(repr, self._handlers)))
-            pytest.fail(f"cancelled, a handler does not end: {names}", pytrace=False)
+            told = f"a handler does not end, though cancelled: {names}"
+            raise pytest.fail.Exception(told, pytrace=False) from None
         finally:
             self._stop()
         if self._errors:

@@ -229,7 +229,7 @@ def test_a_handler_that_does_not_end_is_named(pytester: pytest.Pytester) -> None
     )
     told = run(pytester, alone=True)
     told.assert_outcomes(passed=1, errors=1)
-    told.stdout.fnmatch_lines(["cancelled, a handler does not end: <function stubborn at *"])
+    told.stdout.fnmatch_lines(["a handler does not end, though cancelled: <function stubborn at *"])
 
 
 def test_trustme_is_named_where_it_is_missing(pytester: pytest.Pytester) -> None:
