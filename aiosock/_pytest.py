@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import socket
 import ssl
@@ -44,7 +45,7 @@ Addresses = str | Iterable[str] | None
 Book = Mapping[str, Addresses] | Callable[[str], Addresses | Awaitable[Addresses]]
 Resolve = Callable[[Book], None]
 
-LIMIT: Final = 10.0  # seconds for a server to begin
+LIMIT: Final = 10.0  # seconds for a server to begin, and for cancelled handlers to end
 GRACE: Final = 1.0  # seconds for handlers to end with their test, unless it says otherwise
 LOOKS: Final = 50  # in which what is on its way out may go
 LEAK_CHECK: Final = "aiosock_leak_check"
@@ -80,6 +81,8 @@ class Servers:
         self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self._running: AsyncExitStack = AsyncExitStack()
         self._errors: list[Exception] = []
+        self._handlers: list[Handler] = []  # those that run
+        self._limit: float = LIMIT  # seconds for all to end
         self._thread: threading.Thread = threading.Thread(
             target=self._loop.run_forever, name="aiosock_server", daemon=True
         )
@@ -91,12 +94,15 @@ class Servers:
     async def serve(self, handler: Handler, keywords: dict[str, Any]) -> Address:
         server = aiosock.serve(self._watched(handler), ("127.0.0.1", 0), **keywords)
         await self._running.enter_async_context(server)
+        grace = keywords["grace_period"]
+        self._limit += math.inf if grace is None else grace
         host, port = server.sockets[0].getsockname()
         return host, port
 
     def _watched(self, handler: Handler) -> Handler:
         @wraps(handler)
         async def watched(conn: Any, peer: Any) -> None:
+            self._handlers.append(handler)
             try:
                 await handler(conn, peer)
             except ConnectionError:  # the peer went, as peers do
@@ -104,19 +110,30 @@ class Servers:
             except Exception as error:
                 self._errors.append(error)
                 raise
+            finally:
+                self._handlers.remove(handler)
 
         return watched
 
     def end(self) -> None:
         """Await the handlers; what one has raised fails the test."""
         try:
-            self.do(self._running.aclose())
+            self.do(self._running.aclose(), min(self._limit, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            names = ", ".join(set(map(repr, self._handlers)))
+            told = f"a handler does not end, though cancelled: {names}"
+            raise pytest.fail.Exception(told, pytrace=False) from None
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+            self._stop()
         if self._errors:
             raise ExceptionGroup("a handler of aiosock_server has failed", self._errors)
+
+    def _stop(self) -> None:
+        """A handler that blocks the loop keeps its thread, which dies with the process."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(LIMIT)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ import pexpect
 import pytest
 
 import aiosock
+from aiosock._cli.demo import check
 from aiosock._cli.endpoints import Endpoint, OneFamily, duration, endpoint, listening_address
 from aiosock._cli.formats import Crlf, Escaper, HexDump, in_words
 from aiosock._cli.main import main
@@ -369,7 +370,12 @@ ERRORS = {
     "is there a network": socket.gaierror(socket.EAI_AGAIN, "Temporary failure"),
     "write its number": socket.gaierror(socket.EAI_SERVICE, "Servname not supported"),
     "middle of TLS": ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
-    "path too long": OSError("AF_UNIX path too long"),
+    "AF_UNIX path too long": OSError("AF_UNIX path too long"),
+    "no such file or directory: there is no such socket": OSError(
+        errno.ENOENT, "No such file or directory"
+    ),
+    "TLS failed: no reason is known;": ssl.SSLError("No reason is known"),
+    "that is no host name": UnicodeError("label empty or too long"),
     "as it says": Refusal("as it says"),
     "this is a bug": ZeroDivisionError("division by zero"),
 }
@@ -399,6 +405,12 @@ MISUSES: dict[str, list[object]] = {
     "give --cert FILE and --key FILE": ["listen", "tls://:0"],
     "give --cert FILE too": ["connect", "tls://:1", "--key", "x"],
     "port 0 is for listening": ["connect", ":0"],
+    "`*` is for listening": ["trace", "*:80"],
+    "--alpn 'h2,,x': a protocol's name has": ["connect", "tls://:1", "--alpn", "h2,,x"],
+    "--alpn '': a protocol's name has": ["connect", "tls://:1", "--alpn", ""],
+    "1 to 255 ASCII characters": ["connect", "tls://:1", "--alpn", "h" * 256],
+    "write HOST PORT, as in `aiosock resolve localhost 80`": ["resolve", "localhost:80"],
+    "as in `aiosock resolve [::1] 80`": ["resolve", "[::1]:80"],
     "trace follows a connection": ["trace", "udp://:1"],
     "is no port": ["resolve", "localhost", "99999"],
 }
@@ -426,6 +438,51 @@ def test_a_misuse_is_told_in_one_line(said: str, here: Here) -> None:
     assert (code, printed) == (2, "")
     assert said in told
     assert re.fullmatch(r"[^\n]+\n", told)
+
+
+NO_HOSTS = {"a label too long": f"{'a' * 64}.example", "an empty label": "a..b", "a dot": "."}
+
+
+@pytest.mark.parametrize("host", NO_HOSTS.values(), ids=NO_HOSTS)
+def test_what_is_no_host_name_is_told(host: str, here: Here) -> None:
+    line = f"{host}: that is no host name; check its spelling\n"
+    assert here("resolve", host) == (1, "", f"aiosock: {line}")
+    code, printed, told = here("trace", f"{host}:80")
+    assert (code, told) == (1, f"aiosock: tcp://{line.replace(': ', ':80: ', 1)}")
+    assert "that is no host name" in printed
+
+
+def test_a_path_that_cannot_be_listened_at_is_told_of(tmp_path: Path) -> None:
+    missing, used = tmp_path / "none" / "x", tmp_path / "used"
+    code, _, told = run("echo", f"unix:{missing}")
+    assert code == 1
+    assert told.endswith("its directory is missing; make it first\n")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(used))
+        code, _, told = run("echo", f"unix:{used}")
+    assert code == 1
+    assert told.endswith("stop who listens there, or remove the path if it was left behind\n")
+
+
+def test_what_standard_output_has_no_letters_for_is_escaped() -> None:
+    ascii_only = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    code, printed, told = run("trace", "unix:/nowhere/\xfc", env=ascii_only)
+    assert code == 1
+    assert rb"unix:/nowhere/\xfc: failed" in printed
+    assert "this is a bug" not in told
+
+
+def test_a_fault_that_the_demo_finds_is_told_in_one_line(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def finds_one(address: Any) -> str:
+        check(b"ping", b"pong")
+        return ""
+
+    monkeypatch.setattr("aiosock._cli.demo.STEPS", {"a step": finds_one})
+    code, _, told = here("demo")
+    assert code == 1
+    assert told == "aiosock: the demo has found a fault: sent b'ping', received b'pong'\n"
 
 
 def test_a_misuse_ends_the_process_with_2() -> None:
@@ -1175,12 +1232,15 @@ def matches(shown: str, line: str) -> bool:
     return bool(re.fullmatch(".*".join(map(re.escape, shown.split("…"))), line))
 
 
+INSTALLED = "import sys; from aiosock.__main__ import main; sys.exit(main())"
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Callable[[str], Callable[[], str]]]:
     """Runs a line in a shell that has the command `aiosock`; gives what reads a line of output."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "aiosock"
-    script.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    script.write_text(f"#!{sys.executable} -Werror\n{INSTALLED}")
     script.chmod(0o755)
     path = f"{script.parent}:{os.environ['PATH']}"
     with subprocess.Popen(

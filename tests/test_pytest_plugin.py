@@ -207,6 +207,31 @@ def test_an_error_in_a_handler_fails_the_test(pytester: pytest.Pytester) -> None
     )
 
 
+def test_a_handler_that_does_not_end_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, aiosock_sync
+
+        async def stubborn(conn, peer):
+            await conn.sendall(b"x")
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+
+        def test_it(monkeypatch, aiosock_server):
+            monkeypatch.setattr("aiosock._pytest.LIMIT", 1.0)
+            address = aiosock_server(stubborn, grace_period=0)
+            with aiosock_sync.create_connection(address) as client:
+                assert client.recv(1) == b"x"
+        """
+    )
+    told = run(pytester, alone=True)
+    told.assert_outcomes(passed=1, errors=1)
+    told.stdout.fnmatch_lines(["a handler does not end, though cancelled: <function stubborn at *"])
+
+
 def test_trustme_is_named_where_it_is_missing(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("import sys; sys.modules['trustme'] = None")
     pytester.makepyfile("def test_it(aiosock_tls): ...")

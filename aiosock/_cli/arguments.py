@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 
 import aiosock
 
-from .demo import demo
+from .demo import Fault, demo
 from .doctor import DISTRIBUTION, doctor, version_of
 from .echo import echo
 from .endpoints import duration, endpoint, port
 from .netcat import connect, listen
 from .resolve import resolve
 from .trace import trace
-from .words import OutputClosedError
+from .words import OutputClosedError, Refusal
 
 __all__ = ["parse"]
 
@@ -183,6 +183,8 @@ async def _run_demo(options: argparse.Namespace) -> None:
         await demo()
     except BrokenPipeError:
         raise OutputClosedError from None
+    except Fault as fault:
+        raise Refusal(f"the demo has found a fault: {fault}") from fault
 
 
 def _demo(commands: Any) -> None:

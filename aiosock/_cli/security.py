@@ -13,6 +13,7 @@ from .words import Misuse, tell
 __all__ = ["as_client", "as_server", "refuse_without_tls", "spoken"]
 
 OPTIONS = "cafile", "alpn", "insecure", "servername", "cert", "key"
+LONGEST_NAME = 255  # of a protocol, in bytes: RFC 7301
 
 
 def as_client(options: argparse.Namespace) -> ssl.SSLContext:
@@ -42,9 +43,17 @@ def _adjusted(context: ssl.SSLContext, options: argparse.Namespace) -> ssl.SSLCo
             raise unreadable("--cert/--key", options.cert, error) from error
     elif options.key:
         raise Misuse("--key FILE is the key of a certificate: give --cert FILE too")
-    if options.alpn:
-        context.set_alpn_protocols(options.alpn.split(","))
+    if options.alpn is not None:
+        context.set_alpn_protocols(protocols(options.alpn))
     return context
+
+
+def protocols(names: str) -> list[str]:
+    """What is written as NAMES."""
+    found = names.split(",")
+    if not all(name.isascii() and 1 <= len(name) <= LONGEST_NAME for name in found):
+        raise Misuse(f"--alpn {names!r:.60}: a protocol's name has 1 to 255 ASCII characters")
+    return found
 
 
 def unreadable(option: str, file: str, error: OSError) -> Misuse:

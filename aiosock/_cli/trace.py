@@ -90,18 +90,20 @@ async def trace(options: argparse.Namespace) -> None:
     place = meant(options)
     if place.scheme == "udp":
         raise Misuse("trace follows a connection, which UDP has not; use tcp://, tls:// or unix:")
+    target = place.target()
     context = security.as_client(options) if place.scheme == "tls" else None
     timeline = Timeline()
     allow_family(options.family, place.host, Stopwatch(_StdlibResolver(), timeline))
     outcome = "failed"
     try:
-        outcome = await follow(place, timeline, context, options)
+        outcome = await follow(place, target, timeline, context, options)
     finally:
         draw(place, timeline, outcome)
 
 
 async def follow(
     place: Endpoint,
+    target: Any,
     timeline: Timeline,
     context: ssl.SSLContext | None,
     options: argparse.Namespace,
@@ -109,7 +111,7 @@ async def follow(
     """Connect, and shake hands if there is a context; what came of it."""
     timeline.begun = monotonic()
     try:
-        sock = await aiosock.create_connection(place.target(), options.timeout)
+        sock = await aiosock.create_connection(target, options.timeout)
     except OSError as error:
         notes = map(NOTE.fullmatch, getattr(error, "__notes__", ()))
         timeline.steps += (as_noted(note) for note in notes if note)

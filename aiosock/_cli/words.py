@@ -47,7 +47,7 @@ def tell(text: str, end: str = "\n") -> None:
 def show(line: str) -> None:
     """A line of what was asked for, on standard output."""
     try:
-        print(line, flush=True)
+        print(line.encode(encoding(), "backslashreplace").decode(encoding()), flush=True)
     except OSError as error:
         forget_output()
         if isinstance(error, BrokenPipeError):
@@ -85,6 +85,8 @@ def explained(error: BaseException) -> str:
         )
     if isinstance(error, OSError):
         return _of_system(error)
+    if isinstance(error, UnicodeError):  # of IDNA: a label is empty, too long, or no text
+        return "that is no host name; check its spelling"
     return (
         f"{type(error).__name__}: {error}; this is a bug: please report it, with what "
         f"--traceback shows and what `aiosock doctor` prints"
@@ -96,7 +98,8 @@ def _of_tls(error: ssl.SSLError) -> str:
         return _of_certificates(error)
     if isinstance(error, ssl.SSLEOFError):
         return "the connection was cut in the middle of TLS: what came may not be all"
-    reason = str(error.reason or error).replace("_", " ").lower()
+    reason = getattr(error, "reason", None) or error.strerror or " ".join(map(str, error.args))
+    reason = reason.replace("_", " ").lower()
     if "wrong version number" in reason or "record layer failure" in reason:
         return "the other side does not speak TLS; leave TLS out"
     return f"TLS failed: {reason}; -v and `aiosock trace` tell more"
@@ -125,8 +128,7 @@ def _of_names(error: _stdlib.gaierror) -> str:
 ADVICE = {
     errno.ECONNREFUSED: "nobody listens there; check the port, and that the server runs",
     errno.ECONNRESET: "the other side has broken the connection off",
-    errno.EADDRINUSE: "stop who listens there, remove a path that was left behind, or take another "
-    "port (0: any that is free)",
+    errno.EADDRINUSE: "stop who listens there, or take another port (0: any that is free)",
     errno.EADDRNOTAVAIL: "this machine has no such address; `*` means every address it has",
     errno.EHOSTUNREACH: "no way leads there; check the address and the network",
     errno.ENETUNREACH: "no way leads there; check the address, the network, and -4 or -6",
@@ -137,11 +139,20 @@ ADVICE = {
     errno.EMFILE: "the limit of open files is reached; raise it by `ulimit -n`",
 }
 
+ADVICE_ON_LISTENING_AT_A_PATH = {
+    errno.EADDRINUSE: "stop who listens there, or remove the path if it was left behind",
+    errno.ENOENT: "its directory is missing; make it first",
+}
+
 
 def _of_system(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return "permission denied; ports below 1024, and others' paths, need privileges"
     said = error.strerror or str(error)
-    said = said[:1].lower() + said[1:].partition(" (while")[0]
-    advice = ADVICE.get(error.errno or 0)
+    said, _, doing = said.partition(" (while attempting to ")
+    if said[1:2].islower():  # a word, and no abbreviation
+        said = said[:1].lower() + said[1:]
+    at_path = doing.startswith(("bind on address '", 'bind on address "'))
+    advices = ADVICE | ADVICE_ON_LISTENING_AT_A_PATH if at_path else ADVICE
+    advice = advices.get(error.errno or 0)
     return f"{said}: {advice}" if advice else said
