@@ -12,7 +12,6 @@ import pytest
 
 import aiosock
 from aiosock import _constructors, _names
-from aiosock._cli import demo
 
 
 async def ticks(count: int = 5) -> None:
@@ -292,11 +291,6 @@ async def test_other_ancillary_data_beside_descriptors_is_left_out() -> None:
         for number in got:
             os.close(number)
         assert (data, len(got)) == (b"x", 1)
-
-
-def test_the_demo_says_what_went_wrong() -> None:
-    with pytest.raises(SystemExit, match="^demo: sent b'a', received b'b'$"):
-        demo.check(b"a", b"b")
 
 
 async def test_a_socket_that_is_dropped_in_another_thread_leaves_the_loop_alone() -> None:

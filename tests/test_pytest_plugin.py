@@ -131,11 +131,12 @@ def test_the_fixtures_serve_each_way_to_run_async_tests(
     run(pytester, "-o", mode).assert_outcomes(passed=4)
 
 
-def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
-    pages = re.findall(r"```py\n(.*?)```", (DOCS / "testing.md").read_text(), re.DOTALL)
+def test_the_tests_of_the_pages_pass(pytester: pytest.Pytester) -> None:
+    texts = (page.read_text() for page in (DOCS / "testing.md", DOCS.parent / "README.md"))
+    pages = re.findall(r"```py\n(.*?)```", "".join(texts), re.DOTALL)
     pytester.makepyfile(**{f"test_{number}": page for number, page in enumerate(pages)})
     count = sum(page.count("def test_") for page in pages)
-    assert count >= 7
+    assert count >= 8
     run(pytester).assert_outcomes(passed=count)
 
 
