@@ -186,7 +186,9 @@ def test_a_tls_socket_is_not_taken_over_as_a_plain_one() -> None:
         other,
         context.wrap_socket(one, do_handshake_on_connect=False, server_hostname="a.test") as secure,
     ):
-        with pytest.raises(TypeError, match="a plain socket.socket is needed, not aiosock.SSLSocket"):
+        with pytest.raises(
+            TypeError, match="a plain socket.socket is needed, not aiosock.SSLSocket"
+        ):
             aiosock.from_stdlib_socket(secure)
         assert secure.fileno() >= 0
 
