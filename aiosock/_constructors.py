@@ -323,7 +323,9 @@ async def _server(
 
 def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
     # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
-    if os.name not in ("nt", "cygwin") and hasattr(_stdlib, "SO_REUSEADDR"):  # pragma: no branch
+    if os.name not in ("nt", "cygwin") and hasattr(
+        _stdlib, "SO_REUSEADDR"
+    ):  # pragma: no branch  # POSIX
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)

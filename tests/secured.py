@@ -8,11 +8,9 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
-import pytest
+import trustme
 
 import aiosock
-
-trustme = pytest.importorskip("trustme")
 
 HOST = "localhost"
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

@@ -1,7 +1,7 @@
 """How the machines of hypothesis run: how often, from which seed, on which loop.
 
-A few runs, always the same, are part of every test run.  The long form has new ones, and shows
-its seed when it fails:
+A few runs, always the same, are part of every test run.  The long form has new ones.  Which
+they were, faults/plan.py tells when one fails:
 
     AIOSOCK_RUNS=200 .venv/bin/python -m pytest -q tests/test_stateful_files.py
     AIOSOCK_RUNS=200 AIOSOCK_SEED=7 .venv/bin/python -m pytest -q tests/test_stateful_files.py
@@ -9,8 +9,6 @@ its seed when it fails:
 
 import asyncio
 import gc
-import os
-import random
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import uvloop
 from faces import LIMIT, open_descriptors
+from faults import RUNS, SEED, replay
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from test_race import what_there_is
@@ -28,9 +27,7 @@ __all__ = ["Machine", "each_loop", "run_machine"]
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
 
-RUNS = int(os.environ.get("AIOSOCK_RUNS", "12"))
-CHANCE = random.SystemRandom().randrange(2**32) if "AIOSOCK_RUNS" in os.environ else 1
-SEED = int(os.environ.get("AIOSOCK_SEED", CHANCE))
+FEW = 12  # runs of the short form
 STEPS = 50
 LOOPS: dict[str, Callable[[], Loop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -114,11 +111,11 @@ async def turns(count: int) -> None:
 
 
 def run_machine(machine: type[Machine], loop: str) -> None:
-    """RUNS runs of the machine on that loop."""
-    print(f"AIOSOCK_SEED={SEED}")  # shown when it fails
+    """RUNS runs of the machine on that loop, or a few."""
+    print(replay())  # shown when it fails
     on_loop = type(machine.__name__, (machine,), {"new_loop": staticmethod(LOOPS[loop])})
     how = settings(
-        max_examples=RUNS,
+        max_examples=RUNS or FEW,
         stateful_step_count=STEPS,
         database=None,
         deadline=None,

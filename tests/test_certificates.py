@@ -18,12 +18,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.x509.name import _ASN1Type as Kind
 
 from aiosock._certificates import names
 
-x509 = pytest.importorskip("cryptography.x509")
 Name, Attribute, OID = x509.Name, x509.NameAttribute, x509.ObjectIdentifier
-Kind = pytest.importorskip("cryptography.x509.name")._ASN1Type
 NameOID = x509.oid.NameOID
 
 Pair = tuple[str, str]
@@ -222,7 +223,6 @@ def test_the_library_writes_the_same_numbers(library: Reader) -> None:
 
 
 def test_certificates_of_trustme(library: Reader, command: Reader) -> None:
-    trustme = pytest.importorskip("trustme")
     root = trustme.CA(organization_name="Räksmörgås/Inc", organization_unit_name="a+b")
     child = root.create_child_ca()
     leaf = child.issue_cert("www.example.org", common_name="www.example.org")

@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
 import pytest
 
 import aiosock
-
-dns_message = pytest.importorskip("dns.message")
-dns_rrset = pytest.importorskip("dns.rrset")
-dns_flags = pytest.importorskip("dns.flags")
-dns_rcode = pytest.importorskip("dns.rcode")
 
 ROOT = Path(aiosock.__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "dns_client.py"
@@ -35,9 +34,9 @@ Behave = Callable[[Message, Send, tuple[str, int]], None]
 
 
 def reply_to(query: Message, *addresses: str) -> Message:
-    reply = dns_message.make_response(query)
+    reply = dns.message.make_response(query)
     if addresses:
-        reply.answer = [dns_rrset.from_text_list(query.question[0].name, TTL, "IN", "A", addresses)]
+        reply.answer = [dns.rrset.from_text_list(query.question[0].name, TTL, "IN", "A", addresses)]
     return reply
 
 
@@ -56,14 +55,14 @@ def server(behave: Behave, over_tcp: Callable[[Message], bytes] | None = None) -
                 data, client = udp.recvfrom(65535)
                 if not data:
                     return
-                behave(dns_message.from_wire(data), partial(send_to, udp, client), client)
+                behave(dns.message.from_wire(data), partial(send_to, udp, client), client)
 
     def serve_tcp() -> None:
         conn, _ = tcp.accept()
         with conn, conn.makefile("rb") as file:
             size = int.from_bytes(file.read(2), "big")
             assert over_tcp is not None
-            conn.sendall(over_tcp(dns_message.from_wire(file.read(size))))
+            conn.sendall(over_tcp(dns.message.from_wire(file.read(size))))
 
     def noting(serve: Callable[[], None]) -> None:
         try:
@@ -131,7 +130,7 @@ def test_a_short_answer_comes_over_udp(loop: str) -> None:
 
 def cut_off(query: Message, send: Send, _: object) -> None:
     reply = reply_to(query)
-    reply.flags |= dns_flags.TC
+    reply.flags |= dns.flags.TC
     send(reply.to_wire())
 
 
@@ -157,7 +156,7 @@ def test_what_answers_another_question_is_passed_over() -> None:
             stranger.sendto(forged.to_wire(), client)
         forged.id ^= 1
         send(forged.to_wire())
-        other = dns_message.make_query("other.test.", "A")
+        other = dns.message.make_query("other.test.", "A")
         other.id = query.id
         send(reply_to(other, "192.0.2.66").to_wire())
         send(query.to_wire())  # a question is no answer
@@ -214,7 +213,7 @@ def test_over_tcp_too_only_the_answer_counts(kind: str) -> None:
 def test_an_answer_without_records_tells_why() -> None:
     def behave(query: Message, send: Send, _: object) -> None:
         reply = reply_to(query)
-        reply.set_rcode(dns_rcode.NXDOMAIN)
+        reply.set_rcode(dns.rcode.NXDOMAIN)
         send(reply.to_wire())
 
     with server(behave) as port:

@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography import x509
 
 import aiosock
 
@@ -248,7 +250,6 @@ class Authority:
     """One that signs certificates, and the files that a program takes them from."""
 
     def __init__(self, folder: Path) -> None:
-        trustme = pytest.importorskip("trustme")
         self._folder, self._ca = folder, trustme.CA()
         self.file = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.file)
@@ -960,10 +961,9 @@ def test_starttls_refuses_who_is_not_to_be_trusted(authority: Authority) -> None
 
 def distinguished_names(certificate: Path) -> list[str]:
     """The subject's and the issuer's, as the manual writes them."""
-    x509 = pytest.importorskip("cryptography.x509")
     shown = x509.load_pem_x509_certificate(certificate.read_bytes())
     return [
-        "".join(f"/{part.rfc4514_attribute_name}={part.value}" for part in name)
+        "".join(f"/{part.rfc4514_attribute_name}={part.value!s}" for part in name)
         for name in (shown.subject, shown.issuer)
     ]
 

@@ -26,8 +26,6 @@ from steady import BLOCKS, MARK, TRIPS, run
 import aiosock
 import aiosock_sync
 
-pytest.importorskip("trustme")
-
 OURS = tuple(str(Path(str(package.__file__)).parent) for package in (aiosock, aiosock_sync))
 STEADY = Path(__file__).with_name("steady.py")
 PATIENCE = 60  # seconds until a program is given up

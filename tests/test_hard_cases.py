@@ -109,7 +109,7 @@ CASES = {
         test_peers::test_an_idle_connection_costs_little_memory""",
     "SIGPIPE": """
         test_peers::test_a_broken_pipe_is_an_error_where_sigpipe_would_kill""",
-    "connect to a full AF_UNIX queue: tokio-rs/mio#1560, chriskohlhoff/asio#1014": """
+    "connect to a full AF_UNIX queue: of asyncio, uvloop, trio, curio, tokio-rs/mio#1560": """
         test_connecting::test_with_the_queue_full_a_unix_connect_waits_for_room
         test_connecting::test_with_the_queue_full_a_unix_connect_is_late_after_its_timeout
         test_connecting::test_a_unix_connect_waits_without_spinning""",
@@ -121,7 +121,7 @@ CASES = {
         test_connecting::test_a_connected_socket_does_not_connect_again
         test_connecting::test_a_foreign_address_cannot_be_bound""",
     # --- datagrams and ancillary data
-    "empty datagrams: python/cpython#113812": """
+    "empty datagrams: of asyncio, python/cpython#113812, MagicStack/uvloop#594": """
         test_datagrams::test_empty_datagrams_are_sent_and_received
         test_datagrams::test_sending_nothing_on_a_stream_is_no_end""",
     "truncated datagrams, and memory behind the buffer: python/cpython#78798": """
@@ -160,7 +160,7 @@ CASES = {
         test_processes::test_a_forked_child_leaves_its_parents_loop_alone
         test_processes::test_a_parent_is_told_nothing_of_its_childs_sockets
         test_processes::test_parent_and_child_wait_for_the_same_socket""",
-    "many threads: gevent/gevent#2047": """
+    'many threads, "Cannot switch to a different thread": gevent/gevent#2047': """
         test_driver::test_many_threads_mix_nothing_and_leave_nothing
         test_driver::test_a_threads_loop_ends_with_it_though_an_error_remembers_it""",
     "a thread that reads, and one that writes": """

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCS = sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
 PAGES = [ROOT / "README.md", *DOCS]
+ABOUT = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROGRAM = re.compile(r"```python\n(?P<code>.*?)```\s+```text\n(?P<printed>.*?)```", re.DOTALL)
 PROGRAMS = [
@@ -47,7 +49,6 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def tls_echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The example server's port, and the file of the authority that has to be trusted."""
-    trustme = pytest.importorskip("trustme")
     folder, authority = tmp_path_factory.mktemp("certificates"), trustme.CA()
     shown, trusted = folder / "server.pem", folder / "ca.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(shown)
@@ -113,7 +114,6 @@ def test_the_name_on_the_index_is_never_recommended() -> None:
 
 
 def test_the_demo_tells_each_step_and_ends() -> None:
-    pytest.importorskip("trustme")
     done = run("-m", "aiosock", "demo")
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
@@ -158,7 +158,10 @@ def test_in_development_mode_a_forgotten_await_tells_its_line(call: str, tmp_pat
 
 def test_every_link_leads_somewhere() -> None:
     links = [
-        (page, to) for page in PAGES for to in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        (page, to)
+        for page in (*PAGES, *ABOUT)
+        for to in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     ]
     assert len(links) > 10
+    assert {page.name for page, _ in links} >= {"README.md", "CONTRIBUTING.md"}
     assert [(page.name, to) for page, to in links if not (page.parent / to).exists()] == []

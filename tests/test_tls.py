@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from faces import open_descriptors
 from secured import (
     HOST,
@@ -44,7 +45,6 @@ from secured import (
     serving,
     start,
     trusting,
-    trustme,
     usual,
     with_peer,
 )
@@ -450,8 +450,8 @@ def test_there_is_no_constructor() -> None:
 # --- handshakes: what does not fit ----------------------------------------------------
 
 WRONG: dict[str, tuple[Callable[[aiosock.socket], Awaitable[Any]], Any, str]] = {
-    "no context": (lambda s: s.start_tls(None), TypeError, "context must be an ssl.SSLContext"),  # type: ignore[arg-type]
-    "a module": (lambda s: s.start_tls(ssl), TypeError, "not 'module'"),  # type: ignore[arg-type]
+    "no context": (lambda s: s.start_tls(None), TypeError, "context must be an ssl.SSLContext"),  # type: ignore[arg-type]  # wrong
+    "a module": (lambda s: s.start_tls(ssl), TypeError, "not 'module'"),  # type: ignore[arg-type]  # wrong
     "no host": (lambda s: s.start_tls(trusting()), ValueError, "check_hostname requires"),
     "empty host": (
         lambda s: s.start_tls(trusting(), server_hostname=""),
@@ -474,7 +474,7 @@ WRONG: dict[str, tuple[Callable[[aiosock.socket], Awaitable[Any]], Any, str]] = 
         "null bytes",
     ),
     "host that is no text": (
-        lambda s: s.start_tls(trusting(), server_hostname=5),  # type: ignore[arg-type]
+        lambda s: s.start_tls(trusting(), server_hostname=5),  # type: ignore[arg-type]  # wrong
         (TypeError, AttributeError),
         "int",
     ),
@@ -489,7 +489,7 @@ WRONG: dict[str, tuple[Callable[[aiosock.socket], Awaitable[Any]], Any, str]] = 
         "Cannot create a client socket with a PROTOCOL_TLS_SERVER context",
     ),
     "session that is none": (
-        lambda s: s.start_tls(trusting(), server_hostname=HOST, session="x"),  # type: ignore[arg-type]
+        lambda s: s.start_tls(trusting(), server_hostname=HOST, session="x"),  # type: ignore[arg-type]  # wrong
         TypeError,
         "Value is not a SSLSession",
     ),
@@ -1220,7 +1220,7 @@ async def test_sendfile_stopped_half_way(way: str, stack: ExitStack) -> None:
         sock.settimeout(0.05)
         with pytest.raises(TimeoutError) as late:
             await sock.sendfile(file)
-        sent = late.value.bytes_sent  # type: ignore[attr-defined]
+        sent = late.value.bytes_sent  # type: ignore[attr-defined]  # ours
     else:
         sent = await cancelled(await waiting(sock.sendfile(file)))
     assert 0 < sent < len(BULK)
@@ -1400,7 +1400,7 @@ async def test_a_send_stopped_half_way_tells_what_the_peer_gets(
         sock.settimeout(0.05)
         with pytest.raises(TimeoutError, match="^timed out$") as late:
             await sock.sendall(BULK)
-        sent = late.value.bytes_sent  # type: ignore[attr-defined]
+        sent = late.value.bytes_sent  # type: ignore[attr-defined]  # ours
         sock.settimeout(None)
     else:
         sent = await cancelled(await waiting(getattr(sock, send)(BULK)))
@@ -1587,7 +1587,7 @@ async def test_a_reset_under_a_sender(stack: ExitStack) -> None:
     reset(peer.sock)
     with pytest.raises((ConnectionResetError, BrokenPipeError)) as error:
         await sending
-    assert 0 < error.value.bytes_sent < len(BULK)  # type: ignore[attr-defined]
+    assert 0 < error.value.bytes_sent < len(BULK)  # type: ignore[attr-defined]  # ours
     for _ in range(2):
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             await sock.sendall(HELLO)
@@ -1754,7 +1754,7 @@ async def test_nothing_to_receive_in_non_blocking_mode(name: str, stack: ExitSta
         with pytest.raises(ssl.SSLWantReadError) as ours:
             await RECEIVE[name](sock)
         like(ours.value, theirs)
-        assert ours.value.errno == theirs.errno == ssl.SSL_ERROR_WANT_READ  # type: ignore[attr-defined]
+        assert ours.value.errno == theirs.errno == ssl.SSL_ERROR_WANT_READ  # type: ignore[attr-defined]  # like() says of what kind
     await peer.sock.sendall(sealed[9:])
     assert await RECEIVE[name](sock) in (HELLO, 5)
     with pytest.raises(BlockingIOError):
@@ -1776,10 +1776,10 @@ async def test_no_room_to_send_in_non_blocking_mode(send: str, stack: ExitStack)
     with pytest.raises(ssl.SSLWantWriteError, match="operation did not complete .write.") as full:
         await send_on()
     assert full.value.errno == ssl.SSL_ERROR_WANT_WRITE
-    sent += full.value.bytes_sent  # type: ignore[attr-defined]
+    sent += full.value.bytes_sent  # type: ignore[attr-defined]  # ours
     with pytest.raises(ssl.SSLWantWriteError) as full:
         await getattr(sock, send)(HELLO)
-    assert full.value.bytes_sent == 0  # type: ignore[attr-defined]
+    assert full.value.bytes_sent == 0  # type: ignore[attr-defined]  # ours
     sock.setblocking(True)
     assert await drained(sock, peer) == BULK[:sent]
 
@@ -1797,7 +1797,7 @@ async def test_what_a_send_has_not_counted_may_be_sent_again(
         try:
             left = left[await sock.send(left[:5000]) :]
         except (ssl.SSLWantWriteError, TimeoutError) as error:
-            told.append(error.bytes_sent)  # type: ignore[union-attr]
+            told.append(error.bytes_sent)  # type: ignore[union-attr]  # ours
             await asyncio.sleep(0.001)
     assert told or timeout
     assert not any(told)
@@ -1915,7 +1915,7 @@ async def test_it_has_all_names_of_the_stdlibs(stack: ExitStack) -> None:
     assert not {name for name in wanted - absent if not hasattr(sock, name)}
     assert sock.context.check_hostname
     with pytest.raises(AttributeError):
-        sock.nonsense = 1  # type: ignore[attr-defined]
+        sock.nonsense = 1  # type: ignore[attr-defined]  # which is the point
 
 
 # --- what TLS says of itself: new keys, and handshakes in the middle ------------------
@@ -2140,7 +2140,7 @@ async def test_a_send_stopped_while_the_peer_negotiates(way: str, stack: ExitSta
         sock.settimeout(0.02)
         with pytest.raises(TimeoutError) as late:
             await sock.sendall(HELLO)
-        assert late.value.bytes_sent == 0  # type: ignore[attr-defined]
+        assert late.value.bytes_sent == 0  # type: ignore[attr-defined]  # ours
     sock.settimeout(None)
     answering = asyncio.create_task(peer.recv())
     await sock.sendall(b"again")
@@ -2372,7 +2372,7 @@ async def test_ssl_warns_at_the_callers_line(stack: ExitStack) -> None:
     shaking = asyncio.create_task(Peer(other, True).shake_hands())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+        line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]  # CPython has one
         await aiosock.ssl(sock)
     await shaking
     (warning,) = caught

@@ -266,7 +266,7 @@ class ReceiveBehindASender(Receive):
         sending.cancel()
         with pytest.raises(asyncio.CancelledError) as stopped:
             await sending
-        self.left = stopped.value.bytes_sent  # type: ignore[attr-defined]
+        self.left = stopped.value.bytes_sent  # type: ignore[attr-defined]  # ours
         self.sent, self.got = self.left, bytearray()
         sealed = self.peer.sealed(HELLO)
         self.to_come = [sealed[:7], sealed[7:]]

@@ -156,8 +156,8 @@ def test_reading_and_writing_threads_share_one_connection(stack: ExitStack) -> N
             got += sock.recv(50_000)
         return bytes(got)
 
-    both = [beside(lambda sock=sock: read(sock)) for sock in (one, other)]  # type: ignore[misc]
-    sending = [beside(lambda sock=sock: sock.sendall(BULK)) for sock in (one, other)]  # type: ignore[misc]
+    both = [beside(lambda sock=sock: read(sock)) for sock in (one, other)]  # type: ignore[misc]  # this turn's
+    sending = [beside(lambda sock=sock: sock.sendall(BULK)) for sock in (one, other)]  # type: ignore[misc]  # this turn's
     assert [ended() for ended in (*sending, *both)] == [None, None, BULK, BULK]
 
 
