@@ -389,7 +389,8 @@ class Direction:
         What there is to receive is anybody's, but a sender may have sent a part.
         """
         try:
-            if self.line.busy and self.line.direction == WRITE:
+            line = self.line
+            if line.busy and line.direction == WRITE and not line.is_gone():
                 vet(attempt, args)
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             return attempt(*args)

@@ -626,6 +626,26 @@ async def test_a_shutdown_wakes_readers_with_the_end_of_the_stream(how: str, net
         assert await asyncio.gather(*readers) == [b"", b""]
 
 
+def test_a_sender_who_is_lost_with_his_loop_bars_nobody(stack: ExitStack) -> None:
+    one, other = map(stack.enter_context, aiosock.socketpair())
+    loop = asyncio.new_event_loop()
+    sending = loop.create_task(one.sendall(bytes(2**24)))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    one.setblocking(False)
+    other.setblocking(False)
+
+    async def main() -> int:
+        while True:
+            try:
+                await other.recv(2**20)
+            except BlockingIOError:
+                return await one.send(b"x")
+
+    assert asyncio.run(main()) == 1
+    assert not sending.done()
+
+
 @pytest.mark.parametrize("how", ["SHUT_WR", "SHUT_RDWR"])
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 async def test_a_shutdown_wakes_writers_with_a_broken_pipe(kind: str, how: str, net: Face) -> None:
