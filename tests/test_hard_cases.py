@@ -170,7 +170,7 @@ CASES = {
         test_processes::test_a_forked_child_leaves_its_parents_loop_alone
         test_processes::test_a_parent_is_told_nothing_of_its_childs_sockets
         test_processes::test_parent_and_child_wait_for_the_same_socket""",
-    'many threads, "Cannot switch to a different thread": gevent/gevent#2047, eventlet/eventlet#662': """
+    'threads, "Cannot switch to a different thread": gevent/gevent#2047, eventlet/eventlet#662': """
         test_driver::test_many_threads_mix_nothing_and_leave_nothing
         test_driver::test_a_threads_loop_ends_with_it_though_an_error_remembers_it""",
     "a thread that reads, and one that writes, of gevent": """
