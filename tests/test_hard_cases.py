@@ -107,6 +107,11 @@ CASES = {
         test_peers::test_a_storm_of_connections_is_accepted_one_by_one
         test_peers::test_a_full_queue_of_connections_leaves_other_tasks_their_turns
         test_peers::test_an_idle_connection_costs_little_memory""",
+    "a loop that turns for ever over a closed descriptor: eventlet/eventlet#912 #927": """
+        test_readiness::test_data_that_nobody_wants_does_not_spin_the_loop
+        test_readiness::test_a_registration_ends_before_its_descriptor
+        test_driver::test_nobody_watches_a_socket_that_has_ended
+        test_server::test_a_listener_that_its_owner_closes_is_done_with""",
     "SIGPIPE": """
         test_peers::test_a_broken_pipe_is_an_error_where_sigpipe_would_kill""",
     "connect to a full AF_UNIX queue: of asyncio, uvloop, trio, curio, tokio-rs/mio#1560": """
@@ -141,8 +146,13 @@ CASES = {
         test_datagrams::test_a_cancelled_recvmsg_leaves_the_descriptors_in_the_socket
         test_hostile::test_descriptors_that_nobody_asked_for_are_closed
         test_hostile::test_descriptors_that_nobody_can_have_are_lost_and_that_is_told""",
-    "flags: agronholm/anyio#201, MagicStack/uvloop#561": """
+    "sendall of nothing is no datagram, of curio and gevent": """
+        test_datagrams::test_empty_datagrams_are_sent_and_received
+        test_datagrams::test_an_empty_datagram_wakes_each_kind_of_receive""",
+    "MSG_WAITALL is short without a timeout, of gevent, eventlet and curio": """
         test_datagrams::test_waitall_waits_for_all_in_blocking_mode
+        test_operations::test_msg_waitall_in_blocking_mode_waits_for_all""",
+    "flags: agronholm/anyio#201, MagicStack/uvloop#561": """
         test_datagrams::test_dontwait_does_not_wait_in_blocking_mode
         test_datagrams::test_peek_waits_for_data_and_takes_none
         test_datagrams::test_an_urgent_byte_is_waited_for_in_timeout_mode
@@ -160,10 +170,10 @@ CASES = {
         test_processes::test_a_forked_child_leaves_its_parents_loop_alone
         test_processes::test_a_parent_is_told_nothing_of_its_childs_sockets
         test_processes::test_parent_and_child_wait_for_the_same_socket""",
-    'many threads, "Cannot switch to a different thread": gevent/gevent#2047': """
+    'threads, "Cannot switch to a different thread": gevent/gevent#2047, eventlet/eventlet#662': """
         test_driver::test_many_threads_mix_nothing_and_leave_nothing
         test_driver::test_a_threads_loop_ends_with_it_though_an_error_remembers_it""",
-    "a thread that reads, and one that writes": """
+    "a thread that reads, and one that writes, of gevent": """
         test_driver::test_a_reader_and_a_writer_share_a_socket
         test_tls::test_one_thread_receives_and_one_sends""",
     "close and shutdown by another thread": """
