@@ -99,7 +99,7 @@ def test_the_first_screen_has_two_commands_that_need_nothing_but_python() -> Non
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("python -m aiosock demo")
-    assert commands[1].endswith("python -m pytest -q -n 4")
+    assert commands[1].endswith("python -m pytest -q -n 3")
 
 
 def test_the_name_on_the_index_is_never_recommended() -> None:
