@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from weakref import WeakSet
 
 import pytest
 import uvloop
@@ -42,12 +43,22 @@ def eager(factory: Callable[[], Loop]) -> Callable[[], Loop]:
     return make
 
 
+def remembered(factory: Callable[[], Loop]) -> Callable[[], Loop]:
+    def make() -> Loop:
+        loop = factory()
+        MADE.add(loop)
+        return loop
+
+    return make
+
+
+MADE = WeakSet[Loop]()  # the loops of tests
 LOOPS: dict[str, Callable[[], Loop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
+    "asyncio": remembered(asyncio.new_event_loop),
+    "uvloop": remembered(uvloop.new_event_loop),
 }
 if sys.version_info >= (3, 12):
-    LOOPS["eager"] = eager(asyncio.new_event_loop)
+    LOOPS["eager"] = eager(LOOPS["asyncio"])
 
 
 def pytest_collection_finish() -> None:
@@ -92,7 +103,7 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """No descriptor and no thread is left behind, and no default is changed."""
+    """No descriptor, thread or task is left behind, and no default is changed."""
     before, threads = open_descriptors(queues=True), threading.active_count()
     yield
     for pause in (0, *[0.01] * 100):
@@ -102,4 +113,6 @@ def nothing_leaks() -> Iterator[None]:
         time.sleep(pause)
     assert open_descriptors(queues=True) <= before, "descriptors are left open"
     assert threading.active_count() <= threads, threading.enumerate()
+    tasks = [task for loop in MADE if loop.is_closed() for task in asyncio.all_tasks(loop)]
+    assert tasks == [], "tasks outlive their loop"
     assert _stdlib.getdefaulttimeout() is None

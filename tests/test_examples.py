@@ -114,12 +114,18 @@ class Program:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.printed = ""
+        self._ahead = ""  # what it has printed, and nobody has asked for
 
     def first_line(self) -> str:
-        """Waits for it."""
+        """Of what it has printed since; waits for it."""
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "it prints nothing"
-        return self.process.stdout.readline()
+        while "\n" not in self._ahead:
+            assert select.select([self.process.stdout], [], [], PATIENCE)[0], "it prints nothing"
+            printed = os.read(self.process.stdout.fileno(), 65536).decode()
+            assert printed, "it has ended"
+            self._ahead += printed
+        line, _, self._ahead = self._ahead.partition("\n")
+        return line + "\n"
 
     def address(self) -> Address:
         """Where it listens."""
@@ -139,7 +145,8 @@ class Program:
 
     def end(self) -> tuple[int, str, str]:
         """Its exit code, and what it printed on stdout and on stderr; waits for its end."""
-        self.printed, complaint = self.process.communicate(timeout=PATIENCE)
+        printed, complaint = self.process.communicate(timeout=PATIENCE)
+        self.printed = self._ahead + printed
         return self.process.returncode, self.printed, complaint
 
     def steps(self) -> int:
