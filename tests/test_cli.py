@@ -1120,7 +1120,7 @@ def test_netcat_is_talked_to() -> None:
     with running("listen", ":0") as server:
         host, port = server.listening()
         done = subprocess.run(
-            ["nc", host, str(port)],
+            ["nc", "-N", host, str(port)],
             input=b"netcat",
             stdout=subprocess.PIPE,
             timeout=PATIENCE,
