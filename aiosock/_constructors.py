@@ -6,7 +6,6 @@ Knows the awaitable socket, and how a connection finds its way; what they wait f
 from __future__ import annotations
 
 import array
-import os
 import socket as _stdlib
 import ssl as _ssl
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -322,11 +321,7 @@ async def _server(
 
 
 def _set_server_options(sock: socket, reuse_port: bool, dualstack_ipv6: bool) -> None:
-    # Elsewhere than on POSIX, SO_REUSEADDR lets two sockets listen at one address.
-    if os.name not in ("nt", "cygwin") and hasattr(
-        _stdlib, "SO_REUSEADDR"
-    ):  # pragma: no branch  # POSIX
-        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
+    sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
     if _stdlib.has_ipv6 and sock.family == _stdlib.AF_INET6:

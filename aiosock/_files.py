@@ -395,9 +395,8 @@ class BinaryFile(_Buffer[bytes]):
         try:
             await self._send_unsent()
         except BlockingIOError:
-            excess = min(
-                size, max(0, len(self._unsent) - self._room)
-            )  # what was taken before stays
+            # What was taken before this call stays.
+            excess = min(size, max(0, len(self._unsent) - self._room))
             del self._unsent[len(self._unsent) - excess :]
             if excess:
                 raise would_block(size - excess) from None

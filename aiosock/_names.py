@@ -131,8 +131,7 @@ def _forget_threads() -> None:
     _one_answer = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
-    os.register_at_fork(after_in_child=_forget_threads)
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:

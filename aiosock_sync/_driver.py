@@ -360,6 +360,10 @@ def loop_here() -> asyncio.AbstractEventLoop:
     return _free_driver().loop
 
 
+# Each of the three that follow frees its driver in its own ``finally``: a signal handler may raise
+# where a function is entered, and would leave it busy for good.
+
+
 def run(coro: Coroutine[Any, Any, T]) -> T:
     """The outcome of an operation of the engine; this thread is blocked until it is there.
 

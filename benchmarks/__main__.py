@@ -39,7 +39,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--python-load", action="store_true", help="as where no compiler is")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="SVG or PNG, by matplotlib")
-    parser.add_argument("--from", type=Path, metavar="FILE", dest="earlier", help="an earlier json")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="FILE",
+        dest="earlier",
+        help="an earlier json, of which --only takes some",
+    )
     parser.add_argument(
         "--write-docs", action="store_true", help="put the figures into docs/speed.md"
     )
@@ -107,7 +113,7 @@ def main() -> None:
     if options.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib, of the extra `bench`")
     if options.earlier:
-        told, results = _report.from_json(options.earlier)
+        told, results = _report.from_json(options.earlier, options.only)
         print(*map(_report.as_text, results), sep="\n")
     else:
         told, results = measured(options)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,10 @@ def as_json(
     }
 
 
-def from_json(path: Path) -> tuple[dict[str, Any], list[Result]]:
-    """All that was told, and the results as they were."""
+def from_json(path: Path, groups: Collection[str]) -> tuple[dict[str, Any], list[Result]]:
+    """What was told of some groups, and the results as they were."""
     told = json.loads(path.read_text())
+    told["results"] = [one for one in told["results"] if one["group"] in groups]
     results = []
     for one in told["results"]:
         fields = {name: value for name, value in one.items() if name != "ratios"}

@@ -219,9 +219,14 @@ def earlier(tmp_path: Path) -> Path:
 
 
 def test_json_is_read_as_it_was_written(earlier: Path) -> None:
-    told, results = _report.from_json(earlier)
+    told, results = _report.from_json(earlier, [RESULT.group])
     assert results == [RESULT]
     assert told == json.loads(json.dumps(TOLD))
+
+
+def test_of_an_earlier_run_some_groups_are_taken(earlier: Path) -> None:
+    told, results = _report.from_json(earlier, ["another"])
+    assert (told["results"], results) == ([], [])
 
 
 def test_an_earlier_run_is_printed_again(earlier: Path) -> None:

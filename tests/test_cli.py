@@ -25,6 +25,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from test_race import using
 
 import aiosock
 from aiosock._cli.demo import check
@@ -1155,10 +1156,8 @@ class Resolver:
 
 @pytest.fixture
 def resolver() -> Iterator[Resolver]:
-    made = Resolver()
-    aiosock.set_resolver(made)
-    yield made
-    aiosock.set_resolver(None)
+    with using(Resolver()) as made:
+        yield made
 
 
 @needs_ipv6
@@ -1199,6 +1198,18 @@ def test_a_connection_is_traced(certified: Files) -> None:
     assert any(step.startswith("look up IPv4 ") for step in steps)
     assert re.search(r"TLSv1\.3, TLS_\w+$", steps[-1])
     assert re.search(r"connected, and secure: certificate for .*localhost.*, \d+\.\d ms$", whole)
+
+
+def test_of_a_host_that_is_not_known_the_lookups_are_all_that_is_drawn(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getaddrinfo(*args: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    code, printed, _ = here("trace", "nowhere.test:80")
+    steps = [line.split("  ")[0] for line in printed.splitlines()[:-1]]
+    assert (code, sorted(steps)) == (1, ["look up IPv4", "look up IPv6"])
 
 
 def test_what_fails_is_traced_too(nobody: int) -> None:

@@ -346,6 +346,20 @@ async def test_with_the_queue_full_a_datagram_waits_for_room(net: Face, connects
     assert got == [*(b"%d" % number for number in range(sent)), b"last"]
 
 
+async def test_no_datagram_overtakes_one_that_waits_for_room() -> None:
+    with AIOSOCK.closing():
+        target, name = await receiver(AIOSOCK)
+        sock, sent = await sender_to_full(AIOSOCK, name, connects=False)
+        sock.settimeout(None)
+        task = await waiting(sock.sendto(b"first", name))
+        for _ in range(2):
+            await target.recv(10)  # room for both
+        await sock.sendto(b"second", name)
+        got = [await target.recv(10) for _ in range(sent)]
+        assert got[-2:] == [b"first", b"second"]
+        assert await task == 5
+
+
 @pytest.mark.parametrize("verb", ["send", "sendall", "sendmsg"])
 async def test_with_the_queue_full_a_datagram_is_sent_once(net: Face, verb: str) -> None:
     target, name = await receiver(net)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from faces import AIOSOCK, LIMIT, Face, count_calls, failure
+from test_race import using
 
 import aiosock
 import aiosock_sync
@@ -578,10 +579,8 @@ class Book:
 
 @pytest.fixture
 def book() -> Iterator[Book]:
-    book = Book()
-    aiosock.set_resolver(book)
-    yield book
-    aiosock.set_resolver(None)
+    with using(Book()) as book:
+        yield book
 
 
 async def test_each_name_is_looked_up_once_and_no_address_at_all(ours: Face, book: Book) -> None:

@@ -11,6 +11,7 @@ waits for an event, or by a resolver of the test's own.
 import asyncio
 import contextlib
 import errno
+import gc
 import socket as _stdlib
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from aiosock import (
     NI_NUMERICSERV,
     SOCK_DGRAM,
     SOCK_STREAM,
+    _names,
 )
 from aiosock._readiness import Direction, Readiness
 
@@ -759,6 +761,16 @@ async def test_the_scope_in_the_address_is_kept(ours: Face) -> None:
         assert sock.getsockname()[0] == "::1"
         with pytest.raises(OverflowError, match="flowinfo must be 0-1048575"):
             await sock.connect(("name.test", 9, 2**20, 0))
+
+
+async def test_an_error_that_nobody_awaits_any_more_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = asyncio.get_running_loop().create_future()
+    _names._set_exception(answer, OSError("of nobody's interest"))
+    del answer
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_localhost_is_known(net: Face) -> None:

@@ -233,9 +233,7 @@ if not child:
     assert run(forking) == (0, "")
 
 
-USING = """
-import aiosock_sync, asyncio, atexit, os, threading, time, warnings, weakref
-
+USE = """
 def use():
     one, other = aiosock_sync.socketpair()
     with one, other:
@@ -245,6 +243,10 @@ def use():
         except TimeoutError:
             one.sendall(b"x")
         assert other.recv(1) == b"x"
+"""
+USING = f"""
+import aiosock_sync, asyncio, atexit, os, threading, time, warnings, weakref
+{USE}
 """
 
 
@@ -412,19 +414,12 @@ def test_multiprocessing_refuses_what_the_stdlibs_refuses(stack: ExitStack) -> N
 
 # --- interpreters beside this one -------------------------------------------------------------
 
-BESIDE = """
+BESIDE = f"""
 import sys
 sys.path[:] = %r
 import asyncio, aiosock, aiosock_sync
-
-one, other = aiosock_sync.socketpair()
-with one, other:
-    one.settimeout(0.01)
-    try:
-        one.recv(1)
-    except TimeoutError:
-        other.sendall(b"x")
-    assert one.recv(1) == b"x"
+{USE}
+use()
 try:
     aiosock_sync.getservbyname("http")  # by a thread, which not each interpreter may have
 except RuntimeError as error:

@@ -644,6 +644,7 @@ def test_a_sender_who_is_lost_with_his_loop_bars_nobody(stack: ExitStack) -> Non
 
     assert asyncio.run(main()) == 1
     assert not sending.done()
+    sending.get_coro().close()
 
 
 @pytest.mark.parametrize("how", ["SHUT_WR", "SHUT_RDWR"])
