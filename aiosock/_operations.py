@@ -30,6 +30,7 @@ __all__ = [
     "MSG_NOSIGNAL",
     "MSG_PEEK",
     "MSG_TRUNC",
+    "NO_FLAGS",
     "SHOWING_ALL",
     "SIGNALLING",
     "Leftover",
@@ -55,6 +56,7 @@ MSG_OOB: Final = int(_stdlib.MSG_OOB)
 MSG_PEEK: Final = int(_stdlib.MSG_PEEK)
 MSG_TRUNC: Final = int(_stdlib.MSG_TRUNC)
 MSG_WAITALL: Final = int(_stdlib.MSG_WAITALL)
+NO_FLAGS: Final = 0  # by identity: what merely equals it is left to the stdlib to judge
 AF_UNIX: Final = getattr(_stdlib, "AF_UNIX", None)
 # What a stream of these gives short of what was asked is all it has.  AF_UNIX also stops at
 # descriptors that come along, and between two senders.

@@ -378,8 +378,12 @@ class Direction:
             spent[0] += 1
         # Of another thread's line an event may just have gone by, and bytes that were put back
         # say nothing of the kernel's.
-        ours = held or line.turn.thread == get_ident()
-        if asked and ours and line.remembers and self.instead is None:
+        if (
+            asked
+            and line.remembers
+            and self.instead is None
+            and (held or line.turn.thread == get_ident())
+        ):
             line.drained = 0 < (result if type(result) is int else len(result)) < asked  # type: ignore[operator,arg-type]  # asked is 0 unless it is bytes or a count
         return result
 

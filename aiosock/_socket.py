@@ -41,6 +41,7 @@ from ._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    NO_FLAGS,
     SHOWING_ALL,
     SIGNALLING,
     Sending,
@@ -215,7 +216,7 @@ class socket:
         (other descriptors of the connection do not see it any more).  Unlike the stdlib's,
         MSG_TRUNC never gives more than `bufsize` bytes.
         """
-        if flags or type(bufsize) is not int or not 0 < bufsize <= MOST:
+        if flags is not NO_FLAGS or type(bufsize) is not int or not 0 < bufsize <= MOST:
             return self._receive(bufsize, flags, "recv", bufsize, flags)
         if self._timeout is None and self._shows_all:
             return self._reading.next_piece(bufsize, self._recv, 0)
@@ -230,7 +231,7 @@ class socket:
         held, only in the moment of the system call: never after a cancelled or late call.
         """
         room = len(buffer) if isinstance(buffer, bytearray) else room_of(buffer)
-        if flags or nbytes or room <= 0:
+        if flags is not NO_FLAGS or nbytes is not NO_FLAGS or room <= 0:
             return self._receive(room, flags, "recv_into", buffer, nbytes, flags)
         return self._reading.complete(
             self._timeout and deadline_after(self._timeout),
@@ -245,7 +246,10 @@ class socket:
         A datagram that is longer is cut; `recvmsg` tells when.  A cancelled or late call
         has taken nothing.
         """
-        return self._receive(None, flags, "recvfrom", bufsize, flags)
+        if flags is not NO_FLAGS:
+            return self._receive(None, flags, "recvfrom", bufsize, flags)
+        deadline = self._timeout and deadline_after(self._timeout)
+        return self._reading.complete(deadline, 0, self._sock.recvfrom, bufsize)
 
     def recvfrom_into(
         self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
@@ -262,7 +266,10 @@ class socket:
         A cancelled or late call has taken nothing: descriptors in a message that was not
         received stay in the kernel.
         """
-        return self._receive(None, flags, "recvmsg", bufsize, ancbufsize, flags)
+        if flags is not NO_FLAGS:
+            return self._receive(None, flags, "recvmsg", bufsize, ancbufsize, flags)
+        deadline = self._timeout and deadline_after(self._timeout)
+        return self._reading.complete(deadline, 0, self._sock.recvmsg, bufsize, ancbufsize)
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
@@ -331,7 +338,7 @@ class socket:
         """
         # Nearly always the first piece is all there is.  Then nothing is made to keep
         # count of the rest: measured, half of what this call costs beside the kernel.
-        sent, quiet = 0, self._quiet(flags) if flags else self._nosignal
+        sent, quiet = 0, self._nosignal if flags is NO_FLAGS else self._quiet(flags)
         sending = self._sending
         if not sending.line.busy and sending.spent[0] < BUDGET:
             try:
@@ -365,7 +372,8 @@ class socket:
         if needs_lookup(self._family, address):
             return await self._send_to_name(flags, self._deadline(), *args)
         sending = self._sending
-        if not (flags or self._stream or sending.line.busy) and sending.spent[0] < BUDGET:
+        handy = flags is NO_FLAGS and not self._stream
+        if handy and not sending.line.busy and sending.spent[0] < BUDGET:
             # A datagram has room, nearly always: as in `sendall`.
             try:
                 sent = self._sock.sendto(data, self._nosignal, address)

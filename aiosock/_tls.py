@@ -222,7 +222,7 @@ class SSLSocket(socket):
         tls = self._tls
         if tls is None:
             return await super().recv(bufsize, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("recv", self)
         records = tls.records
         try:
@@ -248,7 +248,7 @@ class SSLSocket(socket):
         tls = self._tls
         if tls is None:
             return await super().recv_into(buffer, nbytes or 0, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("recv_into", self)
         try:
             take_into, size = tls.records.take_into, index(nbytes or 0)
@@ -276,7 +276,7 @@ class SSLSocket(socket):
         """Await that data is encrypted and sent; how many bytes of it: in blocking mode all."""
         if self._tls is None:
             return await super().send(data, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("send", self)
         left = self._give_at_once(self._tls.records, data)
         if left is None:
@@ -287,7 +287,7 @@ class SSLSocket(socket):
         """Await until all of `data` is encrypted and sent; the timeout is for all of it."""
         if self._tls is None:
             return await super().sendall(data, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("sendall", self)
         left = self._give_at_once(self._tls.records, data)
         if left is not None:

@@ -39,6 +39,7 @@ from aiosock._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    NO_FLAGS,
     SHOWING_ALL,
     SIGNALLING,
     Leftover,
@@ -352,7 +353,7 @@ class socket(_stdlib.socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Wait for data: at least one byte and at most `bufsize`, b"" at the end."""
-        if flags or type(bufsize) is not int or not 0 < bufsize <= sys.maxsize:
+        if flags is not NO_FLAGS or type(bufsize) is not int or not 0 < bufsize <= sys.maxsize:
             data: bytes = self._receive(flags, "recv", bufsize)
             return data
         reading, recv = self._reading, self._raw.recv
@@ -373,7 +374,7 @@ class socket(_stdlib.socket):
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Wait for data and write it to `buffer`; how many bytes."""
-        if flags or nbytes or not self._stream:
+        if flags is not NO_FLAGS or nbytes is not NO_FLAGS or not self._stream:
             size: int = self._receive(flags, "recv_into", buffer, nbytes)
             return size
         recv_into, asked = self._raw.recv_into, max(0, room_of(buffer)) if self._shows_all else 0
@@ -446,7 +447,7 @@ class socket(_stdlib.socket):
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Wait for room and send data; how many bytes: on a stream in blocking mode all."""
-        quiet = self._quiet(flags) if flags else self._quietly
+        quiet = self._quietly if flags is NO_FLAGS else self._quiet(flags)
         if self._wants_whole(flags):
             return self._send_whole(flags, False, self._raw.send, data, quiet)
         return self._complete(self._sending, 0, flags, self._raw.send, data, quiet)
@@ -456,7 +457,7 @@ class socket(_stdlib.socket):
 
         Whatever is raised instead tells in ``bytes_sent`` how many bytes are on their way.
         """
-        quiet = self._quiet(flags) if flags else self._quietly
+        quiet = self._quietly if flags is NO_FLAGS else self._quiet(flags)
         self._send_whole(flags, True, self._raw.send, data, quiet)
 
     @overload

@@ -204,7 +204,7 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
         """Encrypt and send data; how many bytes: in blocking mode all."""
         if self._tls is None:
             return socket.send(self, data, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("send", self)
         return self.write(data)
 
@@ -212,7 +212,7 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
         """Encrypt and send all of the data; the timeout is for all of it together."""
         if self._tls is None:
             return socket.sendall(self, data, flags)
-        if flags:
+        if flags != 0:
             refuse_flags("sendall", self)
         self._give(self._tls, data, True)
         return None

@@ -183,6 +183,33 @@ async def test_wrong_arguments_of_receiving_are_refused_at_once(net: Face) -> No
             assert await refusal(getattr(one, verb), arguments) == (error, text), (verb, arguments)
 
 
+NO_INTEGERS = (None, 0.0, 1.5, [], "")  # most of them as false as no flags are
+
+
+@pytest.mark.parametrize("wrong", NO_INTEGERS, ids=repr)
+async def test_flags_are_integers_however_false(net: Face, wrong: object) -> None:
+    one, other = net.socketpair()
+    await other.send(b"here")
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("recv", (4, wrong)),
+        ("recv_into", (bytearray(4), 4, wrong)),
+        ("recv_into", (bytearray(4), wrong)),
+        ("recvfrom", (4, wrong)),
+        ("recvfrom_into", (bytearray(4), 4, wrong)),
+        ("recvmsg", (4, 0, wrong)),
+        ("recvmsg_into", ([bytearray(4)], 0, wrong)),
+        ("send", (b"x", wrong)),
+        ("sendall", (b"x", wrong)),
+        ("sendmsg", ([b"x"], [], wrong)),
+        ("sendto", (b"x", wrong, NOWHERE)),
+    ]
+    refused = f"'{type(wrong).__name__}' object cannot be interpreted as an integer"
+    async with asyncio.timeout(5):
+        for verb, arguments in calls:
+            assert await refusal(getattr(one, verb), arguments) == (TypeError, refused), verb
+        assert await one.recv(4, False) == b"here"
+
+
 async def test_wrong_arguments_are_refused_while_others_wait() -> None:
     one, other = aiosock.socketpair()
     with one, other:

@@ -1860,6 +1860,8 @@ async def test_a_send_with_a_timeout_sends_a_part(stack: ExitStack) -> None:
 PEEK = _stdlib.MSG_PEEK
 REFUSED: dict[str, Callable[[Any], Any]] = {
     "recv with flags": lambda s: s.recv(10, PEEK),
+    "recv with None for flags": lambda s: s.recv(10, None),
+    "sendall with None for flags": lambda s: s.sendall(b"x", None),
     "recv_into with flags": lambda s: s.recv_into(bytearray(9), 9, PEEK),
     "send with flags": lambda s: s.send(b"x", PEEK),
     "sendall with flags": lambda s: s.sendall(b"x", PEEK),
