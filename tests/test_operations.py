@@ -183,7 +183,7 @@ async def test_wrong_arguments_of_receiving_are_refused_at_once(net: Face) -> No
             assert await refusal(getattr(one, verb), arguments) == (error, text), (verb, arguments)
 
 
-NO_INTEGERS = (None, 0.0, 1.5, [], "")  # most of them as false as no flags are
+NO_INTEGERS: tuple[object, ...] = (None, 0.0, 1.5, [], "")  # most of them as false as no flags are
 
 
 @pytest.mark.parametrize("wrong", NO_INTEGERS, ids=repr)
