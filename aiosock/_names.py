@@ -6,7 +6,7 @@ A lookup may take half a minute and cannot be interrupted.  So it runs in a thre
 our own: not in the loop's default executor, where slow names would starve whoever else
 uses that, nor in an executor of ours, which would hold up the interpreter's exit until
 the last lookup ends.  The threads are daemons, a bounded number of them, and each ends
-as soon as nothing is queued.  Whoever awaits may leave at any time; the late answer is
+when nothing has come for a moment.  Whoever awaits may leave at any time; the late answer is
 dropped.
 
 The stdlib's functions are looked up when they are called, so that a test which
@@ -57,6 +57,7 @@ AddressLike: TypeAlias = "tuple[Any, ...] | str | ReadableBuffer"
 AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]
 
 THREADS: Final = 16
+MOMENT: Final = 0.02  # seconds: a new thread for each lookup of a busy client is half its cost
 NAMED: Final = (int(_stdlib.AF_INET), int(_stdlib.AF_INET6))  # ints: each sendto() asks
 
 _original_getaddrinfo: Final = _stdlib.getaddrinfo
@@ -81,16 +82,21 @@ class Resolver(Protocol):
 
 
 class _Threads:
-    """Runs jobs in at most THREADS daemon threads, which end when there is no job left."""
+    """Runs jobs in at most THREADS daemon threads, which end after a MOMENT without any."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may look a name up as well
+        # Reentrant, as a signal handler may look a name up as well.
+        self._wanted = threading.Condition(threading.RLock())
         self._jobs: deque[Callable[[], None]] = deque()
         self._workers: set[threading.Thread] = set()
+        self._idle = 0  # workers that wait for a job, or have not yet taken theirs
 
     def run(self, job: Callable[[], None]) -> None:
-        with self._lock:
+        with self._wanted:
             self._jobs.append(job)
+            if len(self._jobs) <= self._idle:
+                self._wanted.notify()
+                return
             # A signal handler may have raised before one had begun: it is none.
             self._workers = {worker for worker in self._workers if worker.is_alive()}
             if len(self._workers) >= THREADS:
@@ -108,13 +114,18 @@ class _Threads:
     def _work(self) -> None:
         while job := self._next():
             job()
+            del job  # its error knows this frame
 
     def _next(self) -> Callable[[], None] | None:
-        with self._lock:
-            if self._jobs:
-                return self._jobs.popleft()
-            self._workers.discard(threading.current_thread())
-            return None
+        with self._wanted:
+            if not self._jobs:
+                self._idle += 1
+                self._wanted.wait(MOMENT)
+                self._idle -= 1
+            if not self._jobs:
+                self._workers.discard(threading.current_thread())
+                return None
+            return self._jobs.popleft()
 
 
 _threads = _Threads()
@@ -260,9 +271,10 @@ def numeric_addresses(
 ) -> list[AddrInfo] | None:
     """What getaddrinfo says without looking anything up; None if it has to."""
     numeric = flags | _stdlib.AI_NUMERICHOST | _stdlib.AI_NUMERICSERV
+    plain = host.encode() if isinstance(host, str) and host.isascii() else host  # spares a codec
     try:
         return list(
-            _original_getaddrinfo(_or_null(host), _or_null(port), family, type, proto, numeric)
+            _original_getaddrinfo(_or_null(plain), _or_null(port), family, type, proto, numeric)
         )
     except (_stdlib.gaierror, UnicodeError):
         return None  # a name, or an error that the lookup will tell

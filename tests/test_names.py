@@ -295,6 +295,39 @@ async def test_slow_lookups_take_a_bounded_number_of_threads(stuck: Stuck) -> No
     await asyncio.gather(*lookups)
 
 
+@pytest.fixture
+def lasting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads that wait so long for the next lookup that a busy machine is in time."""
+    monkeypatch.setattr(_names, "MOMENT", 0.3)
+    with no_names_thread_left():
+        yield
+
+
+@pytest.mark.usefixtures("lasting")
+async def test_one_thread_serves_lookups_that_follow_each_other(
+    ours: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = list[int]()
+    monkeypatch.setattr(
+        _stdlib, "gethostbyname", lambda name: threads.append(threading.get_ident()) or name
+    )
+    for _ in range(8):
+        await ours.gethostbyname("name.test")
+    assert len(set(threads)) < len(threads) == 8
+
+
+@pytest.mark.usefixtures("lasting")
+async def test_no_lookup_waits_behind_a_slow_one_for_the_thread_that_is_left(stuck: Stuck) -> None:
+    assert await aiosock.gethostbyname("localhost")  # its thread is left
+    slow = [asyncio.create_task(aiosock.getaddrinfo(f"n{n}.test", 80)) for n in range(3)]
+    await stuck.begun(3)
+    async with asyncio.timeout(5):
+        assert await aiosock.gethostbyname("localhost")
+    assert not any(lookup.done() for lookup in slow)
+    stuck.go.set()
+    await asyncio.gather(*slow)
+
+
 async def test_lookups_leave_the_default_executor_alone(stuck: Stuck) -> None:
     lookups = [asyncio.create_task(aiosock.getaddrinfo(f"n{n}.test", 80)) for n in range(40)]
     await stuck.begun(2)
