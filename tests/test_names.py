@@ -308,9 +308,12 @@ async def test_one_thread_serves_lookups_that_follow_each_other(
     ours: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = list[int]()
-    monkeypatch.setattr(
-        _stdlib, "gethostbyname", lambda name: threads.append(threading.get_ident()) or name
-    )
+
+    def look_up(name: str) -> str:
+        threads.append(threading.get_ident())
+        return name
+
+    monkeypatch.setattr(_stdlib, "gethostbyname", look_up)
     for _ in range(8):
         await ours.gethostbyname("name.test")
     assert len(set(threads)) < len(threads) == 8
