@@ -73,7 +73,6 @@ Awaited = Coroutine[Any, Any, T]
 BinaryMode = Literal["b", "rb", "br", "wb", "bw", "rwb", "rbw", "wrb", "wbr", "brw", "bwr"]
 TextMode = Literal["", "r", "w", "rw", "wr"]
 Address = Any  # as it is told: its shape depends on the family; AF_INET: (host, port)
-Ancdata = list[tuple[int, int, bytes]]
 
 MOST: Final = sys.maxsize
 STREAM: Final = int(_stdlib.SOCK_STREAM)
@@ -263,7 +262,7 @@ class socket:
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
-    ) -> Awaited[tuple[bytes, Ancdata, int, Address]]:
+    ) -> Awaited[tuple[bytes, list[tuple[int, int, bytes]], int, Address]]:
         """Await data and ancillary data: (data, ancdata, msg_flags, address).
 
         A cancelled or late call has taken nothing: descriptors in a message that was not
@@ -276,7 +275,7 @@ class socket:
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
-    ) -> Awaited[tuple[int, Ancdata, int, Address]]:
+    ) -> Awaited[tuple[int, list[tuple[int, int, bytes]], int, Address]]:
         """Await data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address).
 
         A cancelled or late call has taken nothing and written nothing.
