@@ -2,6 +2,7 @@
 
 A map of the house, from the ground up.  A file imports only from files above it here.
 
+    _addresses      the shapes of an address, for type checkers
     _advice         what is said to who has made a mistake
     _constants      every constant of this Python's socket module
     _options        options and ancillary data that are awkward when raw
@@ -70,6 +71,26 @@ from ssl import (
 )
 from ssl import SSLError as sslerror  # noqa: N813  # its name in the manual
 
+from ._addresses import (
+    AddressLike,
+    AlgAddress,
+    BluetoothAddress,
+    BluetoothAddressLike,
+    CanAddress,
+    Inet6Address,
+    Inet6AddressLike,
+    InetAddress,
+    InetAddressLike,
+    NetlinkAddress,
+    PacketAddress,
+    PacketAddressLike,
+    QipcrtrAddress,
+    TipcAddress,
+    TipcAddressLike,
+    UnixAddress,
+    UnixAddressLike,
+    VsockAddress,
+)
 from ._constants import *  # noqa: F403  # as many names as this Python has
 from ._constants import _NAMES as _CONSTANTS
 from ._constructors import (
@@ -126,12 +147,25 @@ __all__ = [
     "SSL_ERROR_WANT_WRITE",
     "SSL_ERROR_WANT_X509_LOOKUP",
     "SSL_ERROR_ZERO_RETURN",
+    "AddressLike",
+    "AlgAddress",
     "Ancillary",
     "Attempt",
     "BinaryFile",
+    "BluetoothAddress",
+    "BluetoothAddressLike",
+    "CanAddress",
+    "Inet6Address",
+    "Inet6AddressLike",
+    "InetAddress",
+    "InetAddressLike",
     "InsecureWarning",
+    "NetlinkAddress",
+    "PacketAddress",
+    "PacketAddressLike",
     "PacketInfo",
     "PeerCredentials",
+    "QipcrtrAddress",
     "RAND_add",
     "RAND_status",
     "RawFile",
@@ -144,6 +178,11 @@ __all__ = [
     "SocketIO",
     "SocketType",
     "TextFile",
+    "TipcAddress",
+    "TipcAddressLike",
+    "UnixAddress",
+    "UnixAddressLike",
+    "VsockAddress",
     "close",
     "create_connection",
     "create_server",

@@ -13,9 +13,10 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex, TypeVar, overload
 
+from ._addresses import AddressLike, Inet6AddressLike, UnixAddressLike
 from ._advice import AsyncOnly
 from ._deadline import as_timeout, deadline_after, time_left, timed_out
-from ._names import AddressLike, AddrInfo, Host, Port, getaddrinfo
+from ._names import AddrInfo, Host, Port, getaddrinfo
 from ._race import (
     ATTEMPT_DELAY,
     GLOBAL_DEFAULT,
@@ -39,6 +40,7 @@ __all__ = ["create_connection", "create_server", "fromfd", "recv_fds", "send_fds
 T_co = TypeVar("T_co", bound=socket, covariant=True)
 Make = Callable[[], Coroutine[Any, Any, socket]]
 Target = tuple[Host, Port] | str | bytes
+Source = Inet6AddressLike | UnixAddressLike
 
 
 class Opening(AsyncOnly, Coroutine[Any, Any, T_co]):
@@ -108,7 +110,7 @@ def _held(sock: _stdlib.socket) -> socket:
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: AddressLike | None = ...,
+    source_address: Source | None = ...,
     *,
     all_errors: bool = ...,
     ssl: Literal[False] | None = None,
@@ -121,7 +123,7 @@ def create_connection(
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: AddressLike | None = ...,
+    source_address: Source | None = ...,
     *,
     all_errors: bool = ...,
     ssl: _ssl.SSLContext | Literal[True],
@@ -134,7 +136,7 @@ def create_connection(
 def create_connection(
     address: Target,
     timeout: float | None = ...,
-    source_address: AddressLike | None = ...,
+    source_address: Source | None = ...,
     *,
     all_errors: bool = ...,
     ssl: _ssl.SSLContext | bool | None,
@@ -146,7 +148,7 @@ def create_connection(
 def create_connection(
     address: Target,
     timeout: float | None = GLOBAL_DEFAULT,
-    source_address: AddressLike | None = None,
+    source_address: Source | None = None,
     *,
     all_errors: bool = False,
     ssl: _ssl.SSLContext | bool | None = None,

@@ -23,13 +23,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
+from ._addresses import Inet6Address, InetAddress
 from ._advice import noted, tell_shape
 from ._readiness import running_loop
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 __all__ = [
     "Resolver",
@@ -52,9 +50,9 @@ __all__ = [
 T = TypeVar("T")
 Host = str | bytes | None
 Port = str | bytes | int | None
-# Of an IP family a tuple that begins with host and port, of AF_UNIX a path, of others other tuples.
-AddressLike: TypeAlias = "tuple[Any, ...] | str | ReadableBuffer"
-AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]
+AddrInfo = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Any]  # of any resolver
+Named = InetAddress | Inet6Address
+Found = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Named]
 
 THREADS: Final = 16
 MOMENT: Final = 0.02  # seconds: a new thread for each lookup of a busy client is half its cost
@@ -249,7 +247,7 @@ class looking_up:
 
 async def getaddrinfo(
     host: Host, port: Port, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-) -> list[AddrInfo]:
+) -> list[Found]:
     """The addresses of `host` and `port`, as `socket.getaddrinfo` gives them.
 
     Awaits the lookup; a numeric host with a numeric port is answered at once.  An empty
@@ -284,7 +282,7 @@ def _or_null(name: Any) -> Any:
     return None if name == "" or name == b"" else name
 
 
-async def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
+async def getnameinfo(sockaddr: Named, flags: int, /) -> tuple[str, str]:
     """The host and service names of a socket address, as `socket.getnameinfo` gives them.
 
     Awaits the lookup, unless both names are wanted as numbers.  Raises `gaierror`.  A

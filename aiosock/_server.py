@@ -17,13 +17,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Self, Unpack, overload
 
+from ._addresses import Inet6AddressLike
 from ._advice import AsyncOnly
 from ._constructors import create_server
 from ._records import as_server
 from ._serving import (
+    At,
     Counts,
     Full,
     Keywords,
+    Several,
     Terms,
     Triage,
     family_of,
@@ -45,8 +48,8 @@ __all__ = ["Server", "listen_fds", "serve"]
 
 Ended = Coroutine[Any, Any, object]
 Handler = Callable[[Any, Address], Ended]  # of a socket or an SSLSocket
-One = str | bytes | tuple[Any, ...] | socket
-Place = One | list[One] | list[socket] | list[tuple[Any, ...]] | list[str]
+One = At | socket
+Place = One | Several[One] | tuple[Inet6AddressLike | socket, ...]
 Secure = SSLListener | list[SSLListener]
 Accepted = tuple[socket, Address]
 

@@ -1,7 +1,8 @@
 """What a server is asked for, and what it makes of errors: the same words on both faces.
 
-Knows the stdlib alone: which callables are handlers, which errors of accept(2) mean what, what
-is logged, which descriptors a service manager passed.  Knows nothing of how one waits.
+Knows the stdlib and the shapes of addresses alone: which callables are handlers, which errors of
+accept(2) mean what, what is logged, which descriptors a service manager passed.  Knows nothing
+of how one waits.
 
 Errors of accept(2) are of three kinds.  Those of the connection (it was aborted in the queue;
 Linux also hands on network errors of the new socket) have cost one connection, and the next is
@@ -19,16 +20,20 @@ import logging
 import os
 import socket as _stdlib
 import ssl as _ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Protocol, TypedDict, TypeVar
+
+from ._addresses import Inet6AddressLike
 
 __all__ = [
     "PAUSE",
+    "At",
     "Counts",
     "Full",
     "Keywords",
+    "Several",
     "Terms",
     "Triage",
     "family_of",
@@ -64,6 +69,18 @@ _UNREACHABLE: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENET
 
 
 # --- what is asked for ------------------------------------------------------------------
+
+
+At = str | bytes | Inet6AddressLike
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Several(Protocol[T_co]):
+    """A list, for type checkers: where one of paths is one of paths and addresses as well."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def reverse(self) -> None: ...
 
 
 class Keywords(TypedDict, total=False):

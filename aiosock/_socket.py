@@ -20,7 +20,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import (
-    IO,
     TYPE_CHECKING,
     Any,
     ClassVar,
@@ -32,11 +31,12 @@ from typing import (
     overload,
 )
 
+from ._addresses import AddressLike
 from ._advice import tell_shape
 from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
-from ._names import AddressLike, looking_up, needs_lookup, numeric_address
+from ._names import looking_up, needs_lookup, numeric_address
 from ._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -58,6 +58,7 @@ from ._race import Attempt
 from ._readiness import BUDGET, Readiness, bad_descriptor
 
 if TYPE_CHECKING:
+    from socket import _SendableFile
     from ssl import SSLContext, SSLSession
 
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -72,7 +73,6 @@ Awaited = Coroutine[Any, Any, T]
 BinaryMode = Literal["b", "rb", "br", "wb", "bw", "rwb", "rbw", "wrb", "wbr", "brw", "bwr"]
 TextMode = Literal["", "r", "w", "rw", "wr"]
 Address = Any  # as it is told: its shape depends on the family; AF_INET: (host, port)
-Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
 
 MOST: Final = sys.maxsize
 STREAM: Final = int(_stdlib.SOCK_STREAM)
@@ -260,7 +260,9 @@ class socket:
         """
         return self._receive(None, flags, "recvfrom_into", buffer, nbytes, flags)
 
-    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Awaited[Message]:
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
+    ) -> Awaited[tuple[bytes, list[tuple[int, int, bytes]], int, Address]]:
         """Await data and ancillary data: (data, ancdata, msg_flags, address).
 
         A cancelled or late call has taken nothing: descriptors in a message that was not
@@ -404,7 +406,7 @@ class socket:
     async def sendmsg(
         self,
         buffers: Iterable[ReadableBuffer],
-        ancdata: Iterable[Any] = (),
+        ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (),
         flags: int = 0,
         address: AddressLike | None = None,
         /,
@@ -468,7 +470,7 @@ class socket:
         attempt = partial(self._sock.sendmsg_afalg, again(msg), op=op, flags=flags, **extra)
         return await self._send_once(flags, attempt)
 
-    async def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+    async def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
         """Await until a file, or `count` bytes of it from `offset`, is sent; how many that was.
 
         A regular file goes by os.sendfile(), any other object is read.  The file's
@@ -508,7 +510,12 @@ class socket:
 
     @overload
     def makefile(
-        self, mode: BinaryMode, buffering: int | None = ..., *, limit: int | None = ...
+        self,
+        mode: BinaryMode,
+        buffering: int | None = ...,
+        *,
+        bufsize: int | None = ...,
+        limit: int | None = ...,
     ) -> BinaryFile: ...
 
     @overload
@@ -520,6 +527,7 @@ class socket:
         encoding: str | None = ...,
         errors: str | None = ...,
         newline: str | None = ...,
+        bufsize: int | None = ...,
         limit: int | None = ...,
     ) -> TextFile: ...
 

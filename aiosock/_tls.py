@@ -19,8 +19,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from operator import index
-from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self, TypeVar, overload
 
+from ._addresses import AddressLike
 from ._deadline import NOW
 from ._operations import Leftover
 from ._readiness import BUDGET, Readiness
@@ -45,6 +46,8 @@ from ._records import (
 from ._socket import Address, Awaited, socket
 
 if TYPE_CHECKING:
+    from socket import _SendableFile
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["InsecureWarning", "SSLListener", "SSLObject", "SSLSocket", "ssl"]
@@ -327,7 +330,7 @@ class SSLSocket(socket):
         if not tls.records.shaken:
             await tls.hear(self._deadline(), tls.records.shake_hands)
 
-    async def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+    async def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
         """Await until a file, or `count` bytes of it from `offset`, is encrypted and sent."""
         tls = self._tls
         if tls is None:
@@ -348,17 +351,25 @@ class SSLSocket(socket):
 
     # --- what TLS refuses ------------------------------------------------------------------
 
-    def recvfrom(self, bufsize: int = 1024, flags: int = 0, /) -> Any:
+    def recvfrom(self, bufsize: int = 1024, flags: int = 0, /) -> Awaited[tuple[bytes, Address]]:
         """ValueError, as with the stdlib's; TLS has no datagrams."""
         self._must_be_plain("recvfrom")
         return super().recvfrom(bufsize, flags)
 
-    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> Any:
+    def recvfrom_into(
+        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+    ) -> Awaited[tuple[int, Address]]:
         """ValueError, as with the stdlib's; TLS has no datagrams."""
         self._must_be_plain("recvfrom_into")
         return super().recvfrom_into(buffer, nbytes, flags)
 
-    def sendto(self, *args: Any) -> Any:
+    @overload
+    def sendto(self, data: ReadableBuffer, address: AddressLike, /) -> Awaited[int]: ...
+
+    @overload
+    def sendto(self, data: ReadableBuffer, flags: int, address: AddressLike, /) -> Awaited[int]: ...
+
+    def sendto(self, *args: Any) -> Awaited[int]:
         """ValueError, as with the stdlib's; TLS has no datagrams."""
         self._must_be_plain("sendto")
         return super().sendto(*args)
@@ -367,15 +378,15 @@ class SSLSocket(socket):
         if self._tls is not None:
             raise ValueError(f"{name} not allowed on instances of {type(self)}")
 
-    def recvmsg(self, *args: Any) -> NoReturn:
+    def recvmsg(self, *args: Never) -> NoReturn:  # type: ignore[override]  # so that a call is refused
         """NotImplementedError: a message would go around TLS."""
         raise NotImplementedError(f"recvmsg not allowed on instances of {type(self)}")
 
-    def recvmsg_into(self, *args: Any) -> NoReturn:
+    def recvmsg_into(self, *args: Never) -> NoReturn:  # type: ignore[override]  # so that a call is refused
         """NotImplementedError: a message would go around TLS."""
         raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self)}")
 
-    def sendmsg(self, *args: Any) -> NoReturn:
+    def sendmsg(self, *args: Never) -> NoReturn:  # type: ignore[override]  # so that a call is refused
         """NotImplementedError: a message would go around TLS."""
         raise NotImplementedError(f"sendmsg not allowed on instances of {type(self)}")
 

@@ -21,7 +21,8 @@ them.  Beyond them: `fail_after`, `call`, `serve`, `listen_fds`, `set_resolver`,
 import socket as _stdlib
 import ssl as _ssl
 
-from aiosock import _options
+from aiosock import _addresses, _options
+from aiosock._addresses import *  # noqa: F403  # the same on both faces
 from aiosock._names import Resolver, set_resolver
 from aiosock._options import *  # noqa: F403  # the same on both faces
 from aiosock._race import Attempt
@@ -62,6 +63,7 @@ globals().update(_OF_SSL)
 __all__ = sorted(
     {
         *_OF_SSL,
+        *_addresses.__all__,
         *_options.__all__,
         *_stdlib.__all__,
         "Attempt",

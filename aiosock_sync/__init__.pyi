@@ -40,8 +40,12 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from _typeshed import ReadableBuffer
 
+from aiosock._addresses import *
+from aiosock._addresses import AddressLike as AddressLike
+from aiosock._addresses import Inet6AddressLike as Inet6AddressLike
+from aiosock._addresses import UnixAddressLike as UnixAddressLike
 from aiosock._constants import *
-from aiosock._names import AddressLike, Host, Port
+from aiosock._names import Host, Port
 from aiosock._names import Resolver as Resolver
 from aiosock._names import set_resolver as set_resolver
 from aiosock._options import Ancillary as Ancillary
@@ -83,7 +87,7 @@ sslerror = SSLError
 def create_connection(
     address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
-    source_address: AddressLike | None = None,
+    source_address: Inet6AddressLike | UnixAddressLike | None = None,
     *,
     all_errors: bool = False,
     ssl: Literal[False] | None = None,
@@ -94,7 +98,7 @@ def create_connection(
 def create_connection(
     address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
-    source_address: AddressLike | None = None,
+    source_address: Inet6AddressLike | UnixAddressLike | None = None,
     *,
     all_errors: bool = False,
     ssl: SSLContext | Literal[True],
@@ -105,7 +109,7 @@ def create_connection(
 def create_connection(
     address: tuple[Host, Port] | str | bytes,
     timeout: float | None = ...,
-    source_address: AddressLike | None = None,
+    source_address: Inet6AddressLike | UnixAddressLike | None = None,
     *,
     all_errors: bool = False,
     ssl: SSLContext | bool | None,

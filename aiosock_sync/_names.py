@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from aiosock import _names
-from aiosock._names import AddrInfo, Host, Port, looking_up, numeric_addresses
+from aiosock._names import Found, Host, Named, Port, looking_up, numeric_addresses
 
 from ._driver import limited, run_task
 
@@ -36,7 +36,7 @@ def _looked_up(name: Any, lookup: Coroutine[Any, Any, T]) -> T:
 
 def getaddrinfo(
     host: Host, port: Port, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-) -> list[AddrInfo]:
+) -> list[Found]:
     """The addresses of `host` and `port`; raises `gaierror`.
 
     An empty one means None, as the old manual says; today's `socket` refuses an empty host.
@@ -47,7 +47,7 @@ def getaddrinfo(
     return _looked_up(host, _names.getaddrinfo(host, port, family, type, proto, flags))
 
 
-def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
+def getnameinfo(sockaddr: Named, flags: int, /) -> tuple[str, str]:
     """The host and service names of a socket address; raises `gaierror`."""
     try:
         if type(sockaddr) is not tuple:

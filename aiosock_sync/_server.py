@@ -19,13 +19,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Self, Unpack, overload
 
+from aiosock._addresses import Inet6AddressLike
 from aiosock._deadline import deadline_after, time_left
 from aiosock._records import as_server
 from aiosock._serving import (
     PAUSE,
+    At,
     Counts,
     Full,
     Keywords,
+    Several,
     Terms,
     Triage,
     family_of,
@@ -49,8 +52,8 @@ from ._tls import SSLSocket
 __all__ = ["Server", "listen_fds", "serve"]
 
 Handler = Callable[[Any, Address], object]  # of a socket or an SSLSocket
-One = str | bytes | tuple[Any, ...] | socket
-Place = One | list[One] | list[socket] | list[tuple[Any, ...]] | list[str]
+One = At | socket
+Place = One | Several[One] | tuple[Inet6AddressLike | socket, ...]
 Secure = SSLSocket | list[SSLSocket]
 
 LAST: Final = 1.0  # seconds for a handler whose socket was closed

@@ -31,10 +31,11 @@ from itertools import starmap
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
+from aiosock._addresses import AddressLike
 from aiosock._advice import explain, tell_shape, tell_timeout
 from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from aiosock._deadline import NOW, deadline_after, timed_out
-from aiosock._names import AddressLike, looking_up, needs_lookup, numeric_address
+from aiosock._names import looking_up, needs_lookup, numeric_address
 from aiosock._operations import (
     AF_UNIX,
     MSG_DONTWAIT,
@@ -71,6 +72,8 @@ __all__ = ["socket"]
 
 T = TypeVar("T")
 Address = Any  # its shape depends on the family; AF_INET: (host, port)
+Message = tuple[bytes, list[tuple[int, int, bytes]], int, Address]
+Scattered = tuple[int, list[tuple[int, int, bytes]], int, Address]
 
 PIECE: Final = 2**18  # bytes read at once from a file that is sent
 
@@ -392,15 +395,17 @@ class socket(_stdlib.socket):
         received: tuple[int, Address] = self._receive(flags, "recvfrom_into", buffer, nbytes)
         return received
 
-    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Message:
         """Wait for data and ancillary data: (data, ancdata, msg_flags, address)."""
-        return self._receive(flags, "recvmsg", bufsize, ancbufsize)
+        received: Message = self._receive(flags, "recvmsg", bufsize, ancbufsize)
+        return received
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
-    ) -> Any:
+    ) -> Scattered:
         """Wait for data and scatter it into `buffers`: (nbytes, ancdata, msg_flags, address)."""
-        return self._receive(flags, "recvmsg_into", again(buffers), ancbufsize)
+        received: Scattered = self._receive(flags, "recvmsg_into", again(buffers), ancbufsize)
+        return received
 
     def recv_many(
         self, max: int, bufsize: int = ROOMY, flags: int = 0
@@ -488,7 +493,7 @@ class socket(_stdlib.socket):
     def sendmsg(
         self,
         buffers: Iterable[ReadableBuffer],
-        ancdata: Iterable[Any] = (),
+        ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (),
         flags: int = 0,
         address: AddressLike | None = None,
         /,

@@ -14,8 +14,9 @@ import ssl as _ssl
 from collections.abc import Callable
 from contextlib import suppress
 from operator import index
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from aiosock._addresses import AddressLike
 from aiosock._deadline import NOW
 from aiosock._operations import MSG_DONTWAIT
 from aiosock._records import (
@@ -169,7 +170,13 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
 
     # --- waiting: data -------------------------------------------------------------------
 
-    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+    @overload  # type: ignore[override]  # typeshed does not know that with a buffer it is an int
+    def read(self, len: int = 1024, buffer: None = None) -> bytes: ...
+
+    @overload
+    def read(self, len: int, buffer: WriteableBuffer) -> int: ...
+
+    def read(self, len: int = 1024, buffer: WriteableBuffer | None = None) -> bytes | int:
         """Wait for at most `len` bytes, b"" at the end; with a buffer, how many."""
         if self._tls is None:
             raise ValueError("Read on closed or unwrapped SSL socket.")
@@ -235,6 +242,12 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
             return self._complete(self._reading, 0, 0, records.await_readable)
         finally:
             records.let_writers_look()
+
+    if TYPE_CHECKING:  # whom the stdlib's class tells less of addresses
+
+        def connect(self, addr: AddressLike) -> None: ...
+
+        def connect_ex(self, addr: AddressLike) -> int: ...
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -758,7 +758,7 @@ def test_when_the_time_is_over_no_call_begins(stack: ExitStack) -> None:
         lambda: one.recv_into(bytearray(10)),
         lambda: one.send(HELLO),
         lambda: one.sendmsg([HELLO]),
-        lambda: one.sendto(HELLO, ()),
+        lambda: one.sendto(HELLO, address),
         lambda: one.wait_readable(),
         lambda: one.wait_writable(),
         lambda: aiosock_sync.create_connection(address),

@@ -18,7 +18,7 @@ import aiosock_sync
 
 # From the ground up; on one floor nobody imports his neighbour.
 FLOORS = [
-    {"aiosock._advice"},
+    {"aiosock._advice", "aiosock._addresses"},
     {
         "aiosock._constants",
         "aiosock._options",

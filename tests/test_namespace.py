@@ -27,7 +27,7 @@ import pytest
 from faces import FUNCTIONS, METHODS, Face
 
 import aiosock
-from aiosock import _constants, _options
+from aiosock import _addresses, _constants, _options
 
 ROOT = Path(aiosock.__file__).parents[1]
 
@@ -46,6 +46,7 @@ MAKERS = "SocketType fromfd socket socketpair".split()
 
 BESIDE_ALL = "AddressInfo EAGAIN EBADF EWOULDBLOCK MsgFlag SocketIO".split()
 FILES = "BinaryFile RawFile TextFile".split()
+ADDRESSES: list[str] = vars(_addresses)["__all__"]
 OPTIONS: list[str] = vars(_options)["__all__"]
 BEYOND = "Attempt Resolver Server from_stdlib_socket listen_fds run serve set_resolver".split()
 TLS = "InsecureWarning SSLListener SSLObject SSLSocket SSLType ssl".split()
@@ -112,6 +113,7 @@ def test_there_are_no_other_names() -> None:
         *_stdlib.__all__,
         *BESIDE_ALL,
         *BEYOND,
+        *ADDRESSES,
         *FILES,
         *OPTIONS,
         *TLS,

@@ -6,16 +6,21 @@ made of the expressions below.
 """
 
 import importlib.util
+import json
 import os
 import re
+import socket as _stdlib
 import subprocess
 import sys
+import typing
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import aiosock
 import aiosock_sync
+from aiosock import _addresses
 
 ROOT = Path(aiosock.__file__).parents[1]
 
@@ -37,7 +42,12 @@ async def plain(conn: aiosock.socket, peer: tuple[str, int]) -> None: ...
 async def secure(conn: aiosock.SSLSocket, peer: tuple[str, int]) -> None: ...
 def blocking(conn: aiosock_sync.socket, peer: tuple[str, int]) -> None: ...
 
-async def program(sock: aiosock.socket, tls: aiosock.SSLSocket, buffer: bytearray) -> None:
+async def program(
+    sock: aiosock.socket,
+    tls: aiosock.SSLSocket,
+    blocking_tls: aiosock_sync.SSLSocket,
+    buffer: bytearray,
+) -> None:
     connected = await aiosock.create_connection(("127.0.0.1", 1))
     listening = await aiosock.create_server(("127.0.0.1", 1))
     pair = aiosock.socketpair()
@@ -104,8 +114,13 @@ REVEALED = {
     "aiosock_sync.peer_credentials(aiosock_sync.socket())": "tuple[int, int, int, "
     "fallback=PeerCredentials]",
     "aiosock_sync.socket().recv_many(5)": "list[tuple[bytes, Any]]",
+    "aiosock_sync.socket().recvmsg(1)": "tuple[bytes, list[tuple[int, int, bytes]], int, Any]",
+    "aiosock_sync.socket().recvmsg_into([buffer])": "tuple[int, list[tuple[int, int, bytes]], "
+    "int, Any]",
     # names
-    "await aiosock.getaddrinfo('x', 1)": "list[tuple[AddressFamily, SocketKind, int, str, Any]]",
+    "await aiosock.getaddrinfo('x', 1)": "list[tuple[AddressFamily, SocketKind, int, str, "
+    "tuple[str, int] | tuple[str, int, int, int]]]",
+    "(await aiosock.getaddrinfo('x', 1))[0][4][0]": "str",
     "await aiosock.getnameinfo(('127.0.0.1', 1), 0)": "tuple[str, str]",
     "await aiosock.gethostbyname('x')": "str",
     "await aiosock.gethostbyname_ex('x')": "tuple[str, list[str], list[str]]",
@@ -134,6 +149,8 @@ REVEALED = {
     "sock.makefile('rb')": "BinaryFile",
     "sock.makefile('rwb', 4096, limit=100)": "BinaryFile",
     "sock.makefile('rb', 0)": "RawFile",
+    "sock.makefile('rb', bufsize=100)": "BinaryFile",
+    "sock.makefile('r', bufsize=100)": "TextFile",
     "sock.makefile(str())": "BinaryFile | TextFile",
     "await sock.makefile().readline()": "str",
     "await sock.makefile('rb').readline()": "bytes",
@@ -154,6 +171,11 @@ REVEALED = {
     "tls.getpeercert(flag)": "dict[str, Any] | bytes | None",
     "await tls.read()": "bytes",
     "await tls.read(5, buffer)": "int",
+    "await tls.recvfrom(5)": "tuple[bytes, Any]",
+    "await tls.recvfrom_into(buffer)": "tuple[int, Any]",
+    "await tls.sendto(b'x', 0, ('127.0.0.1', 1))": "int",
+    "blocking_tls.read()": "bytes",
+    "blocking_tls.read(5, buffer)": "int",
     # addresses
     "await sock.connect('/path')": "None",
     "await sock.sendto(b'x', 0, ('::1', 1, 0, 0))": "int",
@@ -164,12 +186,78 @@ REVEALED = {
     "aiosock.run(seven)": "int",
 }
 
+# Addresses of each family, of which `connect` says nothing worse than that nobody is there.
+RIGHT = {
+    "AF_INET": ["('127.0.0.1', 1)", "(b'127.0.0.1', 1)", "(bytearray(b'127.0.0.1'), 1)"],
+    "AF_INET6": ["('::1', 1)", "('::1', 1, 0)", "('::1', 1, 0, 0)", "(b'::1', 1, 0, 0)"],
+    "AF_UNIX": ["'/no/path'", "b'/no/path'", "bytearray(b'\\0none')", "memoryview(b'/no/path')"],
+    "AF_NETLINK": ["(0, 0)"],
+    "AF_VSOCK": ["(1, 1)"],
+    "AF_QIPCRTR": ["(1, 1)"],
+    "AF_PACKET": ["('lo', 0)", "('lo', 0, 0)", "('lo', 0, 0, 1)", "('lo', 0, 0, 1, b'123456')"],
+    "AF_CAN": ["('none0',)"],
+    "AF_TIPC": ["(2, 7000, 0, 0)", "(1, 7000, 0, 0, 1)"],
+    "AF_ALG": ["('hash', 'none')", "('hash', 'none', 0)", "('hash', 'none', 0, 0)"],
+}
+# What no family takes.
+WRONG = [
+    "('127.0.0.1', '80')",
+    "('127.0.0.1', 80.0)",
+    "('::1', '80', 0, 0)",
+    "('::1', 80, 0, 0, 0)",
+    "('::1', 80, 0, 0, 0, 0)",
+    "['127.0.0.1', 80]",
+    "(None, 80)",
+    "(80, '127.0.0.1')",
+    "Path('/path')",
+    "('/path', b'')",
+    "8080",
+    "()",
+]
+TAKING = [
+    "await sock.connect({})",
+    "await sock.connect_ex({})",
+    "await sock.bind({})",
+    "await sock.sendto(b'x', {})",
+    "await sock.sendto(b'x', 0, {})",
+    "await sock.sendmsg([b'x'], [], 0, {})",
+    "await tls.sendto(b'x', {})",
+    "aiosock.create_server({})",
+    "aiosock_sync.socket().connect({})",
+    "aiosock_sync.socket().connect_ex({})",
+    "aiosock_sync.socket().bind({})",
+    "aiosock_sync.socket().sendto(b'x', {})",
+    "aiosock_sync.socket().sendmsg([b'x'], [], 0, {})",
+    "aiosock_sync.create_server({})",
+    "blocking_tls.connect({})",
+    "blocking_tls.connect_ex({})",
+]
+
+NO_ADDRESS = "arg-type|call-overload"
+
 REFUSED = {
-    "await sock.connect(8080)": "arg-type",
-    "await sock.bind(['127.0.0.1', 1])": "arg-type",
-    "await sock.connect(Path('/path'))": "arg-type",
-    "await sock.sendto(b'x', None)": "call-overload",
-    "aiosock_sync.socket().sendto(b'x', None)": "call-overload",
+    **{call.format(one): NO_ADDRESS for call in TAKING for one in WRONG},
+    "await sock.connect('127.0.0.1', 80)": "call-arg",
+    "aiosock_sync.socket().connect('127.0.0.1', 80)": "call-arg",
+    "aiosock.create_connection(['127.0.0.1', 80])": NO_ADDRESS,
+    "aiosock.create_connection(('127.0.0.1', 80.0))": NO_ADDRESS,
+    "aiosock.create_connection(('::1', 80, 0, 0))": NO_ADDRESS,
+    "aiosock.create_connection('127.0.0.1', 80, '127.0.0.1', 0)": NO_ADDRESS,
+    "aiosock.create_connection(('x', 80), source_address=('127.0.0.1', '0'))": NO_ADDRESS,
+    "aiosock_sync.create_connection(['127.0.0.1', 80])": NO_ADDRESS,
+    "aiosock_sync.create_connection(('x', 80), source_address=(0, 0))": NO_ADDRESS,
+    "aiosock.serve(plain, ('127.0.0.1', '80'))": NO_ADDRESS,
+    "aiosock.serve(plain, [('127.0.0.1', '80')])": "list-item|arg-type",
+    "aiosock.serve(plain, (1, 80))": NO_ADDRESS,
+    "aiosock_sync.serve(blocking, ('127.0.0.1', '80'))": NO_ADDRESS,
+    "await aiosock.getnameinfo(('127.0.0.1', '80'), 0)": "arg-type",
+    "await aiosock.getnameinfo((b'127.0.0.1', 80), 0)": "arg-type",
+    "aiosock_sync.getnameinfo('127.0.0.1', 0)": "arg-type",
+    "await sock.send_many([(b'x', ('127.0.0.1', '80'))])": "list-item",
+    "await sock.sendmsg([b'x'], [(1, 2)])": "list-item",
+    "aiosock_sync.socket().sendmsg([b'x'], [(1, 2)])": "list-item",
+    "await sock.sendto(b'x', None)": NO_ADDRESS,
+    "aiosock_sync.socket().sendto(b'x', None)": NO_ADDRESS,
     "with aiosock.create_connection(('127.0.0.1', 1)): ...": "attr-defined",
     "with aiosock.serve(plain, ('127.0.0.1', 1)): ...": "attr-defined",
     "aiosock.create_connection(('127.0.0.1', 1)).sendall(b'')": "attr-defined",
@@ -179,13 +267,14 @@ REFUSED = {
     "await sock.send('text')": "arg-type",
     "aiosock.serve(secure, ('127.0.0.1', 1))": "arg-type",
     "aiosock.serve(blocking, ('127.0.0.1', 1))": "arg-type",
-    "aiosock.serve(plain, 8080)": "call-overload",
-    "aiosock_sync.serve(blocking, 8080)": "call-overload",
+    "aiosock.serve(plain, 8080)": NO_ADDRESS,
+    "aiosock_sync.serve(blocking, 8080)": NO_ADDRESS,
     "await sock.makefile('w').write(b'')": "arg-type",
     "await sock.makefile('wb').write('')": "arg-type",
     "await sock.send_many(['text'])": "list-item",
     "aiosock.NO_SUCH_NAME": "attr-defined",
     "aiosock.run(7)": "arg-type",
+    "await tls.recvmsg(1)": "arg-type",  # the last, since it never returns
 }
 
 
@@ -197,6 +286,7 @@ def folder(pytestconfig: pytest.Config) -> Path:
     """Where mypy finds what it found out the last time."""
     folder = Path(pytestconfig.rootpath, ".mypy_cache", "test_typing")
     folder.mkdir(parents=True, exist_ok=True)
+    Path(folder, "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
     return folder
 
 
@@ -212,6 +302,17 @@ def answers(folder: Path) -> Answers:
     first = BEFORE.count("\n") + 1
     assert min(int(number) for number, _ in told) >= first, told
     return {asked[int(number) - first]: text for number, text in reversed(told)}  # the first counts
+
+
+@pytest.fixture(scope="module")
+def refused_elsewhere(folder: Path, answers: Answers) -> set[str]:
+    """Which of the expressions basedpyright refuses."""
+    ran = check("basedpyright", "--outputjson", "program.py", cwd=folder)
+    lines = Path(folder, "program.py").read_text().splitlines()
+    told = json.loads(ran.stdout)["generalDiagnostics"]
+    wrong = [one["range"]["start"]["line"] for one in told if one["severity"] == "error"]
+    assert wrong, ran
+    return {lines[number].strip() for number in wrong}
 
 
 # The same types in the words of every checker: what none of them may disagree on.
@@ -254,6 +355,41 @@ async def program(
     assert_type(aiosock.AF_INET, stdlib.AddressFamily)
     assert_type(aiosock.SOL_SOCKET, int)
 
+async def annotated(sock: aiosock.socket, path: str | bytes) -> None:
+    conn, peer = await sock.accept()
+    annotated: aiosock.Inet6Address = peer
+    assert_type(annotated[3], int)
+    host, port = sock.getsockname()
+    await sock.connect((host, port))
+    data, sender = await sock.recvfrom(100)
+    await sock.sendto(data, sender)
+    await sock.sendto(data, sender[:2])
+    await sock.send_many(await sock.recv_many(10))
+    for family, kind, proto, name, address in await aiosock.getaddrinfo("x", 1):
+        assert_type(address, aiosock.InetAddress | aiosock.Inet6Address)
+        assert_type(address[:2], tuple[str, int])
+        await sock.connect(address)
+        await aiosock.getnameinfo(address, 0)
+    for info in stdlib.getaddrinfo("x", 1):
+        await sock.connect(info[4])
+    await sock.connect(path)
+    serving = [info[4] for info in await aiosock.getaddrinfo("x", 1)]
+    aiosock.serve(handler, serving)
+    aiosock.serve(handler, [("127.0.0.1", 1), ("::1", 1, 0, 0), "/path", b"/path", sock])
+    aiosock.serve(handler, (("127.0.0.1", 1), ("::1", 1)))
+    aiosock.serve(handler, (sock, sock))
+
+async def handler(conn: aiosock.socket, peer: aiosock.InetAddress | aiosock.Inet6Address) -> None:
+    if len(peer) == 2:
+        assert_type(peer, aiosock.InetAddress)
+    else:
+        assert_type(peer, aiosock.Inet6Address)
+
+def loosely(sock: aiosock_sync.socket, address: tuple[Any, ...], anything: Any) -> None:
+    sock.connect(address)
+    sock.bind(anything)
+    sock.sendmsg([b"x"], [(1, 2, b"x")], 0, address)
+
 def blocking(sock: aiosock_sync.socket, flag: bool) -> None:
     where = ("127.0.0.1", 1)
     assert_type(sock.recv(1), bytes)
@@ -264,6 +400,29 @@ def blocking(sock: aiosock_sync.socket, flag: bool) -> None:
     assert_type(aiosock_sync.create_connection(where, ssl=True), aiosock_sync.SSLSocket)
     assert_type(aiosock_sync.call(aiosock.getfqdn, "x"), str)
 """
+
+
+# Of each kind of address that every call takes: all but a bare number, which HCI gives.
+TAKEN = [name for name in vars(_addresses)["__all__"] if name != "BluetoothAddress"]
+FAMILY = """
+async def take_{name}(
+    sock: aiosock.socket, blocking: aiosock_sync.socket, address: {face}.{name}
+) -> None:
+    await sock.connect(address)
+    await sock.sendto(b"x", address)
+    await aiosock.create_server(address)
+    blocking.bind(address)
+    blocking.sendmsg([b"x"], [], 0, address)
+"""
+ASSERTED += "".join(
+    FAMILY.format(name=name, face=face).replace("take_", f"take_{face}_")
+    for name in TAKEN
+    for face in ("aiosock", "aiosock_sync")
+)
+ASSERTED += "".join(
+    f"\nasync def right_{number}(sock: aiosock.socket) -> None:\n    await sock.connect({one})\n"
+    for number, one in enumerate(one for family in RIGHT.values() for one in family)
+)
 
 
 def check(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -291,8 +450,19 @@ def test_two_checkers_agree_on_the_types(folder: Path) -> None:
     Path(folder, "asserted.py").write_text(ASSERTED)
     ran = check("mypy", "--strict", "--cache-dir=.", "asserted.py", cwd=folder)
     assert ran.returncode == 0, ran.stdout
-    Path(folder, "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
     ran = check("basedpyright", "asserted.py", cwd=folder)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_examples_of_the_page_on_types_are_typed(folder: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "types.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = [f"example_{number}.py" for number, _ in enumerate(examples)]
+    for name, example in zip(names, examples, strict=True):
+        Path(folder, name).write_text(example)
+    ran = check("mypy", "--strict", "--cache-dir=.", *names, cwd=folder)
+    assert (ran.returncode, len(names)) == (0, 3), ran.stdout
+    ran = check("basedpyright", *names, cwd=folder)
     assert ran.returncode == 0, ran.stdout
 
 
@@ -310,5 +480,76 @@ def test_an_expression_has_its_type(answers: Answers, expression: str) -> None:
 
 @pytest.mark.parametrize("expression", REFUSED)
 def test_a_mistake_is_found(answers: Answers, expression: str) -> None:
-    assert answers[expression].startswith("error: ")
-    assert answers[expression].endswith(f"[{REFUSED[expression]}]")
+    assert re.fullmatch(rf"error: .*\[({REFUSED[expression]})\]", answers[expression])
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_another_checker_finds_it_as_well(refused_elsewhere: set[str], expression: str) -> None:
+    assert expression in refused_elsewhere
+
+
+# --- the types of addresses beside what addresses are -----------------------------------
+
+FAMILIES = {
+    "AF_INET": _addresses.InetAddress,
+    "AF_INET6": _addresses.Inet6Address,
+    "AF_UNIX": _addresses.UnixAddress,
+    "AF_NETLINK": _addresses.NetlinkAddress,
+    "AF_VSOCK": _addresses.VsockAddress,
+    "AF_QIPCRTR": _addresses.QipcrtrAddress,
+    "AF_PACKET": _addresses.PacketAddress,
+    "AF_CAN": _addresses.CanAddress,
+    "AF_TIPC": _addresses.TipcAddress,
+    "AF_ALG": None,
+}
+KINDS = {"AF_ALG": _stdlib.SOCK_SEQPACKET, "AF_CAN": _stdlib.SOCK_RAW}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def sock(family: str) -> typing.Iterator[_stdlib.socket]:
+    """A socket of the stdlib's of the family, where the kernel has it."""
+    proto = getattr(_stdlib, "CAN_RAW", 1) if family == "AF_CAN" else 0
+    try:
+        number = getattr(_stdlib, family)
+        made = _stdlib.socket(number, KINDS.get(family, _stdlib.SOCK_DGRAM), proto)
+    except (AttributeError, OSError) as error:
+        pytest.skip(f"no {family} here: {error}")
+    with made:
+        made.setblocking(False)
+        yield made
+
+
+def test_what_is_taken_is_what_the_stdlib_takes(sock: _stdlib.socket, family: str) -> None:
+    for text in RIGHT[family]:
+        with suppress(OSError):
+            sock.connect(eval(text))
+
+
+def test_what_is_refused_the_stdlib_refuses(sock: _stdlib.socket) -> None:
+    for text in WRONG:
+        with pytest.raises(TypeError):
+            sock.connect(eval(text))
+
+
+def test_what_is_given_is_of_the_familys_type(sock: _stdlib.socket, family: str) -> None:
+    if family == "AF_ALG":
+        pytest.skip("it has no such call")
+    given, shapes = sock.getsockname(), typing.get_args(FAMILIES[family])
+    if family == "AF_UNIX":
+        assert type(given) in shapes
+    elif family == "AF_CAN":
+        assert tuple(map(type, given)) in map(typing.get_args, shapes)
+    else:
+        assert tuple(map(type, given)) == shapes
+
+
+def test_what_is_given_is_of_a_type_that_can_be_asked_at_run_time() -> None:
+    def connect(address: aiosock.AddressLike) -> None: ...
+
+    (hint,) = set(typing.get_type_hints(connect).values()) - {type(None)}
+    assert tuple[int, int] in typing.get_args(hint)
