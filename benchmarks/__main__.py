@@ -18,6 +18,7 @@ GROUPS = (
     "echo bulk accepting datagrams lines tls names sync calls timeouts scale fairness memory "
     "imports"
 ).split()
+SLOW = ["profile"]  # only when asked for
 PAGE = ROOT / "docs" / "speed.md"
 
 
@@ -26,7 +27,7 @@ def arguments() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description="aiosock beside its peers, in interleaved rounds"
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, for a look")
-    parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS, default=GROUPS)
+    parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS + SLOW, default=GROUPS)
     parser.add_argument("--list", action="store_true", help="what the groups measure")
     parser.add_argument("--rounds", type=int, help="7 unless told")
     parser.add_argument("--seconds", type=float, help="for each in a round; 0.08 unless told")
@@ -100,7 +101,7 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]
 
 
 def describe() -> None:
-    for group in GROUPS:
+    for group in GROUPS + SLOW:
         first, _, _ = str(import_module(f"benchmarks.{group}").__doc__).partition("\n")
         print(f"{group:11}{first}")
 
