@@ -12,12 +12,13 @@ import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
-from benchmarks import _report
-from benchmarks.__main__ import GROUPS, PAGE
+from benchmarks import _report, profile
+from benchmarks.__main__ import GROUPS, PAGE, SLOW
 from benchmarks._load import tools
 from benchmarks._programs import ROOT, Program
 from benchmarks._rounds import Case, Plan, Result, beside
@@ -152,6 +153,34 @@ def test_each_group_measures(group: str, tmp_path: Path) -> None:
             assert ratio["low"] <= ratio["median"] <= ratio["high"]
 
 
+def test_the_profile_counts_what_its_tools_tell(tmp_path: Path) -> None:
+    if which("cc") is None:
+        pytest.skip("nothing here compiles the server in C, the one that starts fast enough")
+    found = found_by(tmp_path / "found.json", "--only", "profile", "--subjects", LIMITS[1])
+    told = {result["case"]: result["values"] for result in found["results"]}
+    lines = [line for line in found["left out"] if "profile" in line or "counts" in line]
+    for case, tool in [("time", None), ("system calls", "strace"), ("instructions", "valgrind")]:
+        assert case in told or any(tool and tool in line for line in lines)
+        assert all(value >= 0 for value in told.get(case, {LIMITS[1]: [0]})[LIMITS[1]])
+
+
+def test_system_calls_are_read_from_the_table_of_strace() -> None:
+    table = """\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 60.00    0.000006           3         2         1 recvfrom
+ 40.00    0.000004           2         2           epoll_wait
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000010           2         4         1 total
+"""
+    assert profile._counts(table) == {"recvfrom": 2, "epoll_wait": 2}
+    assert profile._counts("") == {}
+
+
+def test_instructions_are_the_totals_of_all_that_callgrind_wrote() -> None:
+    assert profile._total("events: Ir\ntotals: 7\nevents: Ir\ntotals: 5\n") == 12
+
+
 def test_every_peer_that_is_installed_echoes(tmp_path: Path) -> None:
     found = found_by(tmp_path / "found.json", "--only", "echo", "--rounds", "1")
     (result,) = found["results"]
@@ -175,7 +204,7 @@ def test_it_tells_the_machine_and_the_settings(tmp_path: Path) -> None:
 
 def test_the_list_names_every_group() -> None:
     told = measure("--list").stdout.splitlines()
-    assert [line.split()[0] for line in told] == GROUPS
+    assert [line.split()[0] for line in told] == GROUPS + SLOW
 
 
 def test_a_terminal_sees_what_is_measured_now() -> None:
@@ -258,5 +287,5 @@ def test_figures_go_between_the_marks_of_their_group() -> None:
 
 def test_the_page_has_a_place_for_each_group() -> None:
     places = re.findall(r"<!-- figures: (\w+) -->", PAGE.read_text())
-    assert sorted(places) == sorted(["machine", *GROUPS])
+    assert sorted(places) == sorted(["machine", *GROUPS, *SLOW])
     assert PAGE.read_text().count("<!-- end of figures -->") == len(places)
