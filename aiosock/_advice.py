@@ -10,11 +10,20 @@ import socket as _stdlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-__all__ = ["CLOSED", "AsyncOnly", "explain", "noted", "tell_shape", "tell_timeout"]
+__all__ = [
+    "CLOSED",
+    "AsyncOnly",
+    "explain",
+    "noted",
+    "tell_closed",
+    "tell_shape",
+    "tell_timeout",
+]
 
 E = TypeVar("E", bound=BaseException)
 
 CLOSED: Final = "the socket was closed or detached while this call waited"
+CLOSED_BEFORE: Final = "the socket is closed already, by close, detach or start_tls"
 WITH_ADDRESS: Final = ("sendto", "sendmsg")
 
 Host = str | bytes | bytearray
@@ -79,8 +88,14 @@ def explain(
         attempt, args = getattr(attempt, "first_call", (attempt, args))
         if getattr(attempt, "__name__", None) in WITH_ADDRESS and args[-1] is not None:
             tell_shape(error, sock.family, args[-1])
-    elif waited and getattr(error, "errno", None) == errno.EBADF and sock.fileno() < 0:
-        noted(error, CLOSED)
+    else:
+        tell_closed(error, sock, CLOSED if waited else CLOSED_BEFORE)
+
+
+def tell_closed(error: E, sock: _stdlib.socket, note: str = CLOSED_BEFORE) -> E:
+    """The error with a note on it, if a close is what it is of, and nobody has said so."""
+    is_closed = getattr(error, "errno", None) == errno.EBADF and sock.fileno() < 0
+    return noted(error, note) if is_closed and not hasattr(error, "__notes__") else error
 
 
 def tell_timeout(error: BaseException, value: object) -> None:

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from math import inf
 from operator import index
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
 from ._advice import AsyncOnly
 
@@ -118,6 +118,14 @@ class _Buffer(AsyncOnly, Generic[T]):
         self._answered = 0  # since other tasks had a turn
         self._reading = _Turns()
         self.limit = limit
+
+    if not TYPE_CHECKING:  # who is to refuse it as well
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(
+                f"{type(self).__name__!r} object is not iterable: "
+                f"its lines are awaited, by `async for`"
+            )
 
     async def _receive(self, at_once: int | None) -> bool:
         """Await more data; whether there is any.  A cancelled call has lost nothing."""

@@ -15,7 +15,7 @@ import ssl as _ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, overload
 
 from ._addresses import Inet6AddressLike
 from ._advice import AsyncOnly
@@ -148,6 +148,14 @@ class Server(AsyncOnly, Counts):
         self._acceptors: list[asyncio.Task[None]] = []
         self._handling: dict[asyncio.Task[object], Accepted] = {}
         self._freed = asyncio.Event()  # a connection has ended
+
+    if not TYPE_CHECKING:  # who is to refuse it as well
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(
+                "'Server' object can't be used in 'await' expression: "
+                "enter it with `async with`, which starts it, and ends it"
+            )
 
     @property
     def sockets(self) -> tuple[socket, ...]:

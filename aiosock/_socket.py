@@ -32,7 +32,7 @@ from typing import (
 )
 
 from ._addresses import AddressLike
-from ._advice import tell_shape
+from ._advice import tell_closed, tell_shape
 from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
@@ -168,6 +168,9 @@ class socket:
         except TypeError as error:
             tell_shape(error, self._family, address)
             raise
+        except OSError as error:
+            tell_closed(error, self._sock)
+            raise
 
     async def connect(self, address: AddressLike, /) -> None:
         """Await a connection to `address`; a host name is looked up off the loop.
@@ -179,7 +182,7 @@ class socket:
         """
         error = await self._connect("connect", address)
         if error:
-            raise OSError(error, os.strerror(error))
+            raise tell_closed(OSError(error, os.strerror(error)), self._sock)
 
     async def connect_ex(self, address: AddressLike, /) -> int:
         """Await as `connect` does, but return the errno of connect(2): 0, or EAGAIN when late.
@@ -349,6 +352,7 @@ class socket:
                 pass
             except BaseException as error:
                 error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
+                tell_closed(error, self._sock)
                 raise
             else:
                 sending.spent[0] += 1
@@ -383,6 +387,9 @@ class socket:
                 pass
             except TypeError as error:
                 tell_shape(error, self._family, address)
+                raise
+            except OSError as error:
+                tell_closed(error, self._sock)
                 raise
             else:
                 sending.spent[0] += 1

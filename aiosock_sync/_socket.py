@@ -32,7 +32,7 @@ from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from aiosock._addresses import AddressLike
-from aiosock._advice import explain, tell_shape, tell_timeout
+from aiosock._advice import explain, tell_closed, tell_shape, tell_timeout
 from aiosock._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from aiosock._deadline import NOW, deadline_after, timed_out
 from aiosock._names import looking_up, needs_lookup, numeric_address
@@ -256,7 +256,7 @@ class socket(_stdlib.socket):
             except BlockingIOError:
                 if not self._may_wait(flags):
                     raise
-            except TypeError as error:
+            except (TypeError, OSError) as error:
                 explain(error, self._raw, attempt, args, waited=False)
                 raise
             line = direction.line
@@ -316,12 +316,15 @@ class socket(_stdlib.socket):
         except TypeError as error:
             tell_shape(error, self.family, address)
             raise
+        except OSError as error:
+            tell_closed(error, self._raw)
+            raise
 
     def connect(self, address: AddressLike, /) -> None:
         """Connect to an address; the timeout bounds lookup and connection together."""
         error = self._connect("connect", address, self._deadline())
         if error:
-            raise OSError(error, os.strerror(error))
+            raise tell_closed(OSError(error, os.strerror(error)), self._raw)
 
     def connect_ex(self, address: AddressLike, /) -> int:
         """Connect, and return the errno of connect(2): 0, or EAGAIN when late."""
@@ -588,6 +591,7 @@ class socket(_stdlib.socket):
                     raise
             except BaseException as error:
                 error.bytes_sent = sum(sent)  # type: ignore[attr-defined]  # ours, as documented
+                tell_closed(error, self._raw)
                 raise
         may_wait = self._may_wait(flags)
         if sent and not (must or may_wait):

@@ -9,6 +9,7 @@ we know besides is a note.  The table in docs/errors.md is made of the rows belo
 import ast
 import asyncio
 import gc
+import os
 import re
 import socket as _stdlib
 import threading
@@ -41,6 +42,7 @@ class Row(NamedTuple):
 
 
 CLOSED = "the socket was closed or detached while this call waited"
+CLOSED_BEFORE = "the socket is closed already, by close, detach or start_tls"
 PAIR = "an AF_INET address is (host, port), a tuple of str and int; this one is "
 TARGET = (
     "an address is (host, port), or the path of an AF_UNIX socket, which is bytes or has a slash "
@@ -50,6 +52,7 @@ NOT_WITH = (
     "{!r} object does not support the context manager protocol: "
     "enter it with `async with`, not with `with`"
 )
+NOT_FOR = "{!r} object is not iterable: its lines are awaited, by `async for`"
 NO_ADDRESSES = "{} addresses of 'slow.example' are not known: timed out"
 
 TABLES = {
@@ -70,6 +73,14 @@ TABLES = {
         Row("with aiosock.create_server(address): ...", TypeError, NOT_WITH.format("Opening")),
         Row("with aiosock.serve(handler, address): ...", TypeError, NOT_WITH.format("Server")),
         Row("with one.makefile(): ...", TypeError, NOT_WITH.format("TextFile")),
+        Row("for line in one.makefile(): ...", TypeError, NOT_FOR.format("TextFile")),
+        Row("list(one.makefile('rb', buffering=0))", TypeError, NOT_FOR.format("RawFile")),
+        Row(
+            "await aiosock.serve(handler, address)",
+            TypeError,
+            "'Server' object can't be used in 'await' expression: "
+            "enter it with `async with`, which starts it, and ends it",
+        ),
         Row(
             "aiosock.serve(blocking_handler, address)",
             TypeError,
@@ -240,6 +251,19 @@ TABLES = {
             OSError,
             "[Errno 9] Bad file descriptor",
             f"{CLOSED}\nin the lookup of 'slow.example'",
+        ),
+        Row(
+            "one.close(); await one.recv(1)",
+            OSError,
+            "[Errno 9] Bad file descriptor",
+            CLOSED_BEFORE,
+            on="with stdlib.socket() as gone: gone.close(); gone.recv(1)",
+        ),
+        Row(
+            "closed = aiosock_sync.socket(); closed.close(); closed.sendall(b'x')",
+            OSError,
+            "[Errno 9] Bad file descriptor",
+            CLOSED_BEFORE,
         ),
         Row(
             "aiosock.from_stdlib_socket(transport.get_extra_info('socket'))",
@@ -476,11 +500,58 @@ async def test_only_a_wrong_address_is_told_of_its_shape(net: Face) -> None:
             await udp.sendto("text", address)
 
 
-async def test_a_socket_that_was_closed_before_the_call_has_no_note(ours: Face) -> None:
+WAITING: dict[str, tuple[Any, ...]] = {
+    "accept": (),
+    "bind": (("127.0.0.1", 0),),
+    "connect": (("127.0.0.1", 9),),
+    "recv": (1,),
+    "recv_into": (bytearray(1),),
+    "recvfrom": (1,),
+    "recvfrom_into": (bytearray(1),),
+    "recvmsg": (1,),
+    "recvmsg_into": ([bytearray(1)],),
+    "recv_many": (1,),
+    "send": (b"x",),
+    "sendall": (b"x",),
+    "sendto": (b"x", ("127.0.0.1", 9)),
+    "sendmsg": ([b"x"],),
+    "send_many": ([b"x"],),
+    "wait_readable": (),
+    "wait_writable": (),
+}
+
+
+@pytest.mark.parametrize("timeout", [None, 1, 0])
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        *((call, _stdlib.SOCK_DGRAM) for call in WAITING),
+        *((call, _stdlib.SOCK_STREAM) for call in WAITING if not call.endswith("_many")),
+    ],
+)
+async def test_who_calls_on_a_closed_socket_is_told_so(
+    ours: Face, call: str, kind: int, timeout: float | None
+) -> None:
+    sock = ours.socket(type=kind)
+    sock.settimeout(timeout)
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        await getattr(sock, call)(*WAITING[call])
+    assert caught.value.__notes__ == [CLOSED_BEFORE]
+
+
+async def test_a_bad_descriptor_of_an_open_socket_is_no_closed_socket(ours: Face) -> None:
+    """Somebody has closed the number beneath it: there is nothing that we know besides."""
     one, _ = ours.socketpair()
-    one.close()
-    with pytest.raises(OSError, match="Bad file descriptor$"):
-        await one.recv(1)
+    number = one.fileno()
+    kept = os.dup(number)
+    os.close(number)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor$"):
+            await one.recv(1)
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 async def test_the_warning_of_ssl_names_the_line_of_the_call_also_for_a_task() -> None:
