@@ -6,6 +6,7 @@ an error.
 """
 
 import errno
+import json
 import os
 import pty
 import re
@@ -25,9 +26,11 @@ from typing import Any
 
 import pexpect
 import pytest
+from pages import Block, blocks
 from test_race import using
 
 import aiosock
+import aiosock_sync
 from aiosock._cli.demo import check
 from aiosock._cli.endpoints import Endpoint, OneFamily, duration, endpoint, listening_address
 from aiosock._cli.formats import Crlf, Escaper, HexDump, in_words
@@ -1235,21 +1238,68 @@ def test_the_doctor_tells_what_a_report_needs_and_no_names() -> None:
 
 # --- the page of the manual ---------------------------------------------------------------------
 
-PAGE = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text()
-CONSOLES = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-ELSEWHERE = "example.org"  # what talks to the world is not run
+ELSEWHERE = "example.org"  # what the pages say of the world is shown with servers of this test
+SHOWN_AS = "[2001:db8::1]:443"  # how the page writes the address of one
+BARS = re.compile(r" *\u2588+ *|  +")
+TIMES = re.compile(r"\b\d+\.\d\b")
+
+# The command `aiosock`, for which the ports of one host are ports of this machine.
+INSTALLED = """
+import json, os, socket, sys
+from aiosock.__main__ import main
+
+known, ask = json.loads(os.environ["HOSTS"]), socket.getaddrinfo
+
+def getaddrinfo(host, port, family=0, *how):
+    here = known.get(host)
+    if here is None:
+        return ask(host, port, family, *how)
+    address = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    return ask(address, here[str(port)], family, *how) * 2
+
+socket.getaddrinfo = getaddrinfo
+sys.exit(main())
+"""
 
 
 def matches(shown: str, line: str) -> bool:
     return bool(re.fullmatch(".*".join(map(re.escape, shown.split("…"))), line))
 
 
-INSTALLED = "import sys; from aiosock.__main__ import main; sys.exit(main())"
+def steady(line: str) -> str:
+    """A line without the times in it, which differ, and the bars that are drawn of them."""
+    return TIMES.sub("…", BARS.sub("  ", line))
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Callable[[str], Callable[[], str]]]:
+def elsewhere() -> Iterator[dict[str, str]]:
+    """The environment of a shell where a web server of this process is the host of the pages."""
+
+    def answer(conn: aiosock_sync.socket, peer: Any) -> None:
+        request = conn.recv(1000)
+        if request.startswith(b"GET / HTTP/1.1\r\nHost: "):
+            conn.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+
+    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2"])
+    authority.issue_cert(ELSEWHERE).configure_cert(context)
+    with (
+        authority.cert_pem.tempfile() as trusted,
+        aiosock_sync.serve(answer, ("::1", 0)) as plain,
+        aiosock_sync.serve(answer, ("::1", 0), ssl=context, grace_period=0) as secure,
+    ):
+        ports = [server.sockets[0].getsockname()[1] for server in (plain, secure)]
+        hosts = {ELSEWHERE: {"80": ports[0], "443": ports[1]}}
+        yield {"HOSTS": json.dumps(hosts), "SSL_CERT_FILE": trusted, "SECURE": f"[::1]:{ports[1]}"}
+
+
+@pytest.fixture
+def shell(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[str], Callable[[], str]]]:
     """Runs a line in a shell that has the command `aiosock`; gives what reads a line of output."""
+    needed = ELSEWHERE in request.node.callspec.params["block"].text
+    world = request.getfixturevalue("elsewhere") if needed else {"HOSTS": "{}"}
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "aiosock"
     script.write_text(f"#!{sys.executable} -Werror\n{INSTALLED}")
@@ -1262,7 +1312,7 @@ def shell(tmp_path: Path) -> Iterator[Callable[[str], Callable[[], str]]]:
         stderr=subprocess.STDOUT,
         bufsize=0,
         cwd=tmp_path,
-        env={**ENVIRONMENT, "PATH": path},
+        env={**ENVIRONMENT, **world, "PATH": path},
         start_new_session=True,
     ) as process:
         assert process.stdin is not None
@@ -1271,7 +1321,8 @@ def shell(tmp_path: Path) -> Iterator[Callable[[str], Callable[[], str]]]:
 
         def read() -> str:
             assert select.select([answers], [], [], PATIENCE)[0], "it prints nothing"
-            return answers.readline().decode().rstrip("\n")
+            line = answers.readline().decode().rstrip("\r\n")
+            return line.replace(world.get("SECURE", SHOWN_AS), SHOWN_AS)
 
         def do(line: str) -> Callable[[], str]:
             given.write(f"{line}\n".encode())
@@ -1281,17 +1332,18 @@ def shell(tmp_path: Path) -> Iterator[Callable[[str], Callable[[], str]]]:
         os.killpg(process.pid, signal.SIGTERM)
 
 
-def test_the_page_has_examples_to_run() -> None:
-    assert len([console for console in CONSOLES if ELSEWHERE not in console]) >= 4
+def is_run_here(block: Block) -> Any:
+    marks = [needs_ipv6] if ELSEWHERE in block.text else []
+    return pytest.param(block, marks=marks, id=block.id)
 
 
-@pytest.mark.parametrize("console", [text for text in CONSOLES if ELSEWHERE not in text])
-def test_an_example_of_the_page_prints_what_it_shows(
-    console: str, shell: Callable[[str], Callable[[], str]]
+@pytest.mark.parametrize("block", [is_run_here(block) for block in blocks("console")])
+def test_an_example_of_the_pages_prints_what_it_shows(
+    block: Block, shell: Callable[[str], Callable[[], str]]
 ) -> None:
-    for line in console.splitlines():
+    for line in block.text.splitlines():
         if line.startswith("$ "):
             read = shell(line.removeprefix("$ "))
         else:
             printed = read()
-            assert matches(line, printed), (line, printed)
+            assert matches(steady(line), steady(printed)), (line, printed)

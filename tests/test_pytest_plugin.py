@@ -4,17 +4,15 @@ Inner runs of pytest are made in this process, which is quick; those that leave 
 must not have loaded anything, in one of their own.
 """
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import Block, blocks
 
 pytest.importorskip("trustme")  # here once: cryptography cannot be imported twice in a process
 pytest_plugins = "pytester"
 
-DOCS = Path(__file__).parent.parent / "docs"
 HEAVY = {"aiosock_sync", "trustme", "uvloop", "cryptography"}
 
 ASYNC_TESTS = """
@@ -132,10 +130,9 @@ def test_the_fixtures_serve_each_way_to_run_async_tests(
 
 
 def test_the_tests_of_the_pages_pass(pytester: pytest.Pytester) -> None:
-    texts = (page.read_text() for page in (DOCS / "testing.md", DOCS.parent / "README.md"))
-    pages = re.findall(r"```py\n(.*?)```", "".join(texts), re.DOTALL)
-    pytester.makepyfile(**{f"test_{number}": page for number, page in enumerate(pages)})
-    count = sum(page.count("def test_") for page in pages)
+    pages = blocks("py")
+    pytester.makepyfile(**{f"test_{number}": page.text for number, page in enumerate(pages)})
+    count = sum(page.text.count("def test_") for page in pages)
     assert count >= 8
     run(pytester).assert_outcomes(passed=count)
 
@@ -156,6 +153,17 @@ def test_what_a_test_leaves_fails_it_where_that_is_asked_for(pytester: pytest.Py
             "  <Task pending * coro=<sleep() *",
         ]
     )
+
+
+@pytest.mark.parametrize("block", blocks("ini"), ids=lambda block: block.id)
+def test_the_settings_of_the_pages_switch_the_check_on(
+    pytester: pytest.Pytester, block: Block
+) -> None:
+    leak = "import os\ndef test_a_descriptor(): os.open(os.devnull, os.O_RDONLY)"
+    pytester.makepyfile(leak)
+    run(pytester, alone=True).assert_outcomes(passed=1)
+    pytester.makeini(block.text)
+    run(pytester, "--strict-config", alone=True).assert_outcomes(passed=1, errors=1)
 
 
 def test_a_test_that_does_not_ask_may_leave_what_it_likes(pytester: pytest.Pytester) -> None:

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCS = sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
-PAGES = [ROOT / "README.md", *DOCS]
-ABOUT = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROGRAM = re.compile(r"```python\n(?P<code>.*?)```\s+```text\n(?P<printed>.*?)```", re.DOTALL)
 PROGRAMS = [
@@ -71,7 +68,7 @@ def tls_echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 
 def test_every_example_has_its_output_beneath_it() -> None:
-    assert len(PROGRAMS) == sum(text.count("```python") for text in TEXTS.values()) >= 3
+    assert len(PROGRAMS) == len(blocks("python")) >= 3
 
 
 @pytest.mark.parametrize(("code", "printed"), PROGRAMS)
@@ -104,8 +101,7 @@ def test_the_first_screen_has_two_commands_that_need_nothing_but_python() -> Non
 
 def test_the_name_on_the_index_is_never_recommended() -> None:
     texts = [
-        *ROOT.glob("*.md"),
-        *DOCS,
+        *PAGES,
         *ROOT.glob("aiosock*/*.py"),
         *ROOT.glob("examples/*.py"),
     ]
@@ -159,7 +155,7 @@ def test_in_development_mode_a_forgotten_await_tells_its_line(call: str, tmp_pat
 def test_every_link_leads_somewhere() -> None:
     links = [
         (page, to)
-        for page in (*PAGES, *ABOUT)
+        for page in PAGES
         for to in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     ]
     assert len(links) > 10
