@@ -377,7 +377,10 @@ class BinaryFile(_Buffer[bytes]):
         return size
 
     async def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
-        """Await `write` for each of the lines, to which nothing is added."""
+        """Await `write` for each of the lines, to which nothing is added.
+
+        A late or cancelled call has taken those up to the one that it waited with.
+        """
         self._must_be_open(CLOSED)
         for line in lines:
             await self.write(line)
@@ -702,7 +705,10 @@ class TextFile(_Buffer[str]):
         return len(text)
 
     async def writelines(self, lines: Iterable[str], /) -> None:
-        """Await `write` for each of the lines, to which nothing is added."""
+        """Await `write` for each of the lines, to which nothing is added.
+
+        A late or cancelled call has taken those up to the one that it waited with.
+        """
         self.buffer._must_be_open(CLOSED)
         for line in lines:
             await self.write(line)

@@ -9,8 +9,10 @@ import runpy
 import socket as _stdlib
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from faces import FUNCTIONS, METHODS
@@ -86,3 +88,88 @@ def test_the_table_has_every_name_and_says_what_is_awaited() -> None:
 
 def cells(line: str) -> list[str]:
     return [cell.strip(" `") for cell in line.strip("|").split("|")]
+
+
+# --- reference/calls.md ---------------------------------------------------------------
+
+Row = tuple[list[str], list[str]]  # the names, and what is said of them
+CALLS = (DOCS / "reference" / "calls.md").read_text()
+is_awaited = runpy.run_path(str(DOCS / "parity.py"))["is_awaited"]
+
+
+def rows_of(section: str) -> list[Row]:
+    lines = section.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    table = [line.strip("|").split(" | ") for line in lines[begin + 1 :] if line]
+    return [(re.findall(r"`(\w+)`", row[0]), [cell.strip() for cell in row[1:]]) for row in table]
+
+
+SECTIONS = {section.split("\n")[0]: rows_of(section) for section in CALLS.split("\n## ")[1:]}
+
+
+def awaited_in(owner: Any) -> set[str]:
+    """The public calls of a class, or of a module, that are awaited."""
+    own = vars(owner)["__all__"] if isinstance(owner, ModuleType) else vars(owner)
+    return {name for name in own if name[0] != "_" and is_awaited(getattr(owner, name))}
+
+
+def told_in(section: str) -> list[str]:
+    return [name for names, _ in SECTIONS[section] for name in names]
+
+
+FILES = "Files: `BinaryFile`, `RawFile`, `TextFile`"
+OWNERS: dict[str, list[Any]] = {
+    "`socket`": [aiosock.socket],
+    "Functions": [aiosock],
+    "`SSLSocket`": [aiosock.SSLSocket],
+    "`SSLObject`": [aiosock.SSLObject],
+    FILES: [aiosock.BinaryFile, aiosock.RawFile, aiosock.TextFile],
+    "`Server`": [aiosock.Server],
+}
+# What waits on the blocking face alone, or not at all, though it has the same name.
+ALONE = "Without await alone"
+SYNC_ALONE = {"`SSLSocket`": {"accept"}, ALONE: {"call"}}
+LAST = "What never waits"
+
+
+@pytest.mark.parametrize("section", OWNERS)
+def test_the_tables_have_every_call_that_is_awaited_and_no_other(section: str) -> None:
+    expected = set().union(*map(awaited_in, OWNERS[section])) | SYNC_ALONE.get(section, set())
+    told = told_in(section)
+    assert (set(told), len(told)) == (expected, len(expected))
+
+
+def test_no_class_whose_calls_are_awaited_is_without_a_table() -> None:
+    classes = {getattr(aiosock, name) for name in aiosock.__all__ if not is_plain(name)}
+    ours = {found for found in classes if found.__module__ == "aiosock" and awaited_in(found)}
+    # A resolver's calls are whoever's writes it.
+    assert ours - {owner for owners in OWNERS.values() for owner in owners} == {aiosock.Resolver}
+
+
+def test_the_tables_have_every_call_that_blocks_on_the_other_face() -> None:
+    """Whatever is written for both faces waits on both; what is not is named above."""
+    for name in awaited_in(aiosock):
+        assert callable(getattr(aiosock_sync, name))
+    for section in ("`socket`", "`SSLSocket`", "`SSLObject`", "`Server`"):
+        face = getattr(aiosock_sync, section.strip("`"))
+        assert {name for name in told_in(section) if not hasattr(face, name)} == set()
+    assert aiosock_sync.SSLSocket.accept is not aiosock_sync.socket.accept
+    assert set(told_in(ALONE)) == SYNC_ALONE[ALONE]
+
+
+def test_the_last_table_has_the_rest_of_a_socket() -> None:
+    rest = {name for name in dir(aiosock.socket) if name[0] != "_"} - awaited_in(aiosock.socket)
+    told = told_in(LAST)
+    assert (set(told), len(told)) == (rest, len(rest))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_row_says_all_that_is_asked(section: str) -> None:
+    columns, released = (2 if section == LAST else 4), version("awaitable-sockets").split(".")
+    assert SECTIONS[section], "a table without rows"
+    for names, said in SECTIONS[section]:
+        assert names
+        assert len(said) == columns, names
+        assert all(said), names
+        assert re.fullmatch(r"\d+\.\d+\.\d+", said[-1]), names
+        assert [*map(int, said[-1].split("."))] <= [*map(int, released)], names
