@@ -163,6 +163,21 @@ def test_the_last_table_has_the_rest_of_a_socket() -> None:
     assert (set(told), len(told)) == (rest, len(rest))
 
 
+def test_the_readme_tells_of_every_call_that_is_awaited() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    table = re.findall(
+        r"^\| (`.*`) \| (`.*) \|$", readme.split("## What is awaited")[1], re.MULTILINE
+    )
+    left, right = (
+        set(re.findall(r"`(\w+)`", " ".join(column))) for column in zip(*table, strict=True)
+    )
+    owners = aiosock, aiosock.socket, aiosock.SSLSocket
+    awaited = set().union(*map(awaited_in, owners))
+    assert left == awaited
+    assert not right & awaited
+    assert {name for name in right if not any(hasattr(owner, name) for owner in owners)} == set()
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_row_says_all_that_is_asked(section: str) -> None:
     columns, released = (2 if section == LAST else 4), version("awaitable-sockets").split(".")
