@@ -16,6 +16,8 @@ from typing import NamedTuple
 import pytest
 from pages import PAGES, ROOT, Block, blocks, blocks_of
 
+from benchmarks.__main__ import arguments
+
 TESTS = Path(__file__).parent
 PATIENCE = 100  # seconds until a shell is given up
 
@@ -164,3 +166,21 @@ def test_every_extra_that_a_page_installs_is_there(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = re.findall(r"pip install [^`\n]*\.\[(\w+)\]", page.read_text())
     assert set(extras) - set(project["optional-dependencies"]) == set()
+
+
+# --- what is named in passing -----------------------------------------------------------
+
+NAMED = re.compile(r"`((?:\.ci|aiosock|aiosock_sync|benchmarks|docs|examples|tests)/[\w./-]+)`")
+MEASURING = re.compile(r"python -m benchmarks( -[^`\n]*)?(?=[`\n])")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    assert [name for name in NAMED.findall(page.read_text()) if not (ROOT / name).exists()] == []
+
+
+def test_every_command_that_measures_is_understood() -> None:
+    told = [words for page in PAGES for words in MEASURING.findall(page.read_text())]
+    assert len(told) > 10
+    for words in told:
+        arguments().parse_args(words.split())
