@@ -989,6 +989,27 @@ async def test_a_cancelled_write_has_taken_what_it_says(pair: Pair, turns: int) 
     assert got == b"before" + data[:taken]
 
 
+async def test_cancelled_writelines_have_taken_the_lines_up_to_the_one_that_waited(
+    pair: Pair,
+) -> None:
+    one, other = pair
+    first, waits, never = (letter * 1_000_000 + b"\n" for letter in (b"1", b"2", b"3"))
+    file, reader = one.makefile("wb", 100), other.makefile("rb")
+    writing = asyncio.create_task(file.writelines([first, waits, never]))
+    async with asyncio.timeout(LIMIT), reader:
+        assert await reader.readline() == first
+        for _ in range(10):  # in which it goes on to the next
+            await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        closing = asyncio.create_task(file.close())
+        assert await reader.readline() == waits
+        await closing
+        one.close()
+        assert await reader.read() == b""
+
+
 async def test_a_write_that_is_cancelled_in_line_cuts_no_other_in_two(pair: Pair) -> None:
     one, other = pair
     file = one.makefile("w", encoding="ascii")
