@@ -3,11 +3,11 @@
 The echo of 1 KiB on 10 connections again, but here a server is watched:
 
 - time: its CPU a message, split as the kernel splits it.  What a bare loop in C needs is the
-  kernel's part of everybody; what a bare loop in Python needs beyond is the least that Python costs.
+  kernel's part of everybody; what one in Python needs beyond is the least that Python costs.
 - system calls: told by strace(1).  "beside the waits" leaves out those in which a loop waits, since
   one of them serves as many messages as have come.
 - instructions: told by callgrind, of valgrind(1), which knows nothing of the kernel's.  Counted for
-  two runs, so that the start of the program is in neither.  They are nearly the same whenever one looks.
+  two runs, so that the start of the program is in neither.  They hardly change from day to day.
 
 Not among the groups that are measured unless told: strace and valgrind make it slow.
 """
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from ._programs import Program, Server
 from ._rounds import Case, Plan, Rates, Take
@@ -72,7 +73,10 @@ def _found(plan: Plan, tool: str) -> str | None:
 def _split(server: Server, work: Callable[[], float]) -> Rates:
     cpu, before = server.cpu(), _ticks(server)
     messages = work()
-    spent, ticks = server.cpu_since(cpu), [b - a for a, b in zip(before, _ticks(server))]
+    spent, ticks = (
+        server.cpu_since(cpu),
+        [b - a for a, b in zip(before, _ticks(server), strict=True)],
+    )
     share = ticks[1] / max(1, sum(ticks))
     return {
         "us of its CPU": spent / messages * 1e6,
@@ -139,8 +143,8 @@ def _counted(plan: Plan, valgrind: str, name: str, seconds: float) -> tuple[floa
         told = Path(stack.enter_context(tempfile.TemporaryDirectory()), "told")
         counting = ["--tool=callgrind", f"--callgrind-out-file={told}", "--quiet"]
         server = stack.enter_context(Server(valgrind, *counting, *words)).started()
-        words_of_load = ("echo", CONNECTIONS, CONNECTIONS, SIZE, False)
-        load = stack.enter_context(plan.tools.load(server, *words_of_load))
+        asked: tuple[Any, ...] = ("echo", CONNECTIONS, CONNECTIONS, SIZE, False)
+        load = stack.enter_context(plan.tools.load(server, *asked))
         load.hear()
         messages, _ = load.work(seconds)
         server.process.terminate()
