@@ -92,6 +92,7 @@ class Records:
         "_flags",
         "_full",
         "_incoming",
+        "_left",
         "_listens",
         "_outgoing",
         "_quietly",
@@ -122,6 +123,7 @@ class Records:
         self.starved = False  # a writer waits until a reader has heard something
         self._reset = False  # as a reader has yet to hear
         self._full = False  # the kernel may have more than it gave
+        self._left = bytearray()  # decrypted before we said that nothing follows
         self.more = True  # there may be something to read without an event
         self.shaken = False
         self._listens = bool(self.talk.server_side)  # until something is heard nothing can be said
@@ -270,15 +272,20 @@ class Records:
 
     def _note(self, got: int, size: int) -> None:
         """After a read: whether more can be read, and whether there is something to say."""
-        left = self._incoming.pending or self._full or (got == size and self.talk.pending())
+        left = self._incoming.pending or self._full or (got == size and self.pending())
         self.more = bool(left) or not got  # at the end nothing has to be awaited
         if self._outgoing.pending:
             self.flush_quietly()
 
+    def pending(self) -> int:
+        """How many bytes are decrypted."""
+        decrypted: int = self.talk.pending()
+        return len(self._left) + decrypted
+
     def await_readable(self) -> None:
         """As a plain socket's, but for what has been received and not taken."""
         sock = self._recv.__self__
-        if sock.fileno() < 0 or not (self.more or self.talk.pending()):
+        if sock.fileno() < 0 or not (self.more or self.pending()):
             await_ready(sock, select.POLLIN)
 
     def shake_hands(self) -> None:
@@ -373,8 +380,36 @@ class Records:
 
     # --- the end ----------------------------------------------------------------------
 
+    def say_end(self, shut: Callable[[], object]) -> None:
+        """Say that nothing follows, after a `flush` of all before it, and go on hearing.
+
+        The ssl object, told to end, listens for the peer's end at once, and fails for ever if it
+        hears data: so what has come is taken from it before.
+        """
+        with suppress(_ssl.SSLError):  # a reader will hear of it
+            while piece := self.talk.read(SIZE):
+                self._left += piece
+        with suppress(_ssl.SSLWantReadError, _ssl.SSLEOFError):
+            shut()
+        self._read, self.more = self._read_on, True
+
+    def _read_on(self, size: int, *buffer: Any) -> Any:
+        """What the ssl object reads when we have said our end, behind what it had read before."""
+        if not self._left:
+            try:
+                return self.talk.read(size, *buffer)
+            except _ssl.SSLZeroReturnError:  # no error, it says while we may speak
+                return 0 if buffer else b""
+        piece = bytes(self._left[:size])
+        for into in buffer:
+            memoryview(into).cast("B")[: len(piece)] = piece
+        del self._left[:size]
+        return len(piece) if buffer else piece
+
     def part(self, shut: Callable[[], object]) -> None:
         """Say that nothing follows, and hear the same."""
+        if self._left:
+            raise _ssl.SSLError(_ssl.SSL_ERROR_SSL, "data that has come must be received before")
         self.converse(shut)
         self._finish_saying()
 
@@ -393,20 +428,25 @@ class Records:
 class Giving(Stateful):
     """Data encrypted and sent until all of it is.  What is raised carries ``bytes_sent``."""
 
-    __slots__ = ("_asks", "_data", "_records", "_whole", "sent")
+    __slots__ = ("_act", "_data", "_records", "_whole", "sent")
 
     def __init__(
-        self, records: Records, data: Any, whole: bool = True, sent: int = 0, asks: bool = False
+        self,
+        records: Records,
+        data: Any,
+        whole: bool = True,
+        sent: int = 0,
+        act: Callable[[], object] | None = None,
     ) -> None:
         self._records, self._whole, self.sent = records, whole, sent
-        self._data, self._asks = memoryview(data).cast("B"), asks  # a question is said without data
+        self._data, self._act = memoryview(data).cast("B"), act  # what is said without data
 
     def __call__(self) -> int:
         records, data = self._records, self._data
         with records.lock:
             records.flush()  # what an attempt before this left
-            if self._asks:
-                records.talk.do_handshake()
+            if self._act:
+                self._act()
             while self.sent < len(data) and (self._whole or not self.sent):
                 records.give(data[self.sent : self.sent + PIECE], self)
                 records.flush()

@@ -206,6 +206,18 @@ class SSLSocket(socket):
             self._reading.put_back(Leftover(self._sock, rest, None).instead)
         return self
 
+    async def send_eof(self) -> None:
+        """Await that the peer is told that nothing follows (close_notify), and go on receiving.
+
+        From then on nothing can be sent.  In TLS 1.3 the peer may still send; in TLS 1.2 he is to
+        end the connection, and may drop what he was about to say.  A cancelled or late call may be
+        repeated.
+        """
+        tls, talk = self._hidden(), self._with_talk()
+        await self._shake(tls)
+        end = partial(tls.records.say_end, talk.unwrap)
+        await tls.say(self._deadline(), Giving(tls.records, b"", act=end))
+
     async def verify_client_post_handshake(self) -> None:
         """Await that a TLS 1.3 client is asked for its certificate.
 
@@ -213,7 +225,7 @@ class SSLSocket(socket):
         """
         tls, talk = self._hidden(), self._with_talk()
         talk.verify_client_post_handshake()
-        await tls.say(self._deadline(), Giving(tls.records, b"", asks=True))
+        await tls.say(self._deadline(), Giving(tls.records, b"", act=tls.records.talk.do_handshake))
 
     # --- waiting: data -------------------------------------------------------------------
 
@@ -482,7 +494,7 @@ class SSLSocket(socket):
 
     def pending(self) -> int:
         """How many bytes are decrypted and can be received at once."""
-        return 0 if self._talk is None else self._talk.pending()
+        return 0 if self._tls is None else self._tls.records.pending()
 
     if hasattr(_ssl.SSLObject, "get_verified_chain"):
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ssl as _ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -162,11 +163,27 @@ class SSLSocket(_ssl.SSLSocket, socket):  # type: ignore[misc]  # it refuses wha
             self._put_back(rest)
         return self
 
+    def send_eof(self) -> None:
+        """Wait until the peer is told that nothing follows (close_notify), and go on receiving.
+
+        From then on nothing can be sent.  In TLS 1.3 the peer may still send; in TLS 1.2 he is to
+        end the connection, and may drop what he was about to say.
+        """
+        tls = self._hidden()
+        if not tls.records.shaken:
+            tls.hear(tls.records.shake_hands)
+        end = partial(tls.records.say_end, self._talk.shutdown)
+        tls.say(Giving(tls.records, b"", act=end))
+
+    def pending(self) -> int:
+        """How many bytes are decrypted and can be received at once."""
+        return 0 if self._tls is None else self._tls.records.pending()
+
     def verify_client_post_handshake(self) -> None:
         """Ask a TLS 1.3 client for its certificate; it comes with what is received next."""
         tls = self._hidden()
         self._talk.verify_client_post_handshake()
-        tls.say(Giving(tls.records, b"", asks=True))
+        tls.say(Giving(tls.records, b"", act=self._talk.do_handshake))
 
     # --- waiting: data -------------------------------------------------------------------
 

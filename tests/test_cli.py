@@ -91,6 +91,11 @@ class Running:
         assert self.process.stdin is not None
         self.process.stdin.write(data)
 
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def receive(self, size: int) -> bytes:
         """So many bytes of its output."""
         assert self.process.stdout is not None
@@ -552,12 +557,10 @@ def test_the_end_of_the_input_is_told_and_the_answer_printed(
         conn = accepted(stack, peer)
         client.send(b"question")
         assert exactly(conn, 8) == b"question"
-        assert client.process.stdin is not None
-        client.process.stdin.close()
+        client.end_input()
         assert conn.recv(1) == b""
         conn.sendall(b"raw \x1b\0\xff\r\n")
         conn.close()
-        client.process.stdin = None
         assert client.end() == (0, b"raw \x1b\0\xff\r\n", "")
 
 
@@ -625,9 +628,7 @@ def test_without_shutdown_the_end_of_the_input_is_kept(stack: ExitStack) -> None
     with a_peer() as peer, running("connect", at(peer.getsockname()), "--no-shutdown") as client:
         conn = accepted(stack, peer)
         client.send(b"all")
-        assert client.process.stdin is not None
-        client.process.stdin.close()
-        client.process.stdin = None
+        client.end_input()
         assert exactly(conn, 3) == b"all"
         conn.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -1064,9 +1065,15 @@ def test_a_server_without_tls_is_told_of(stack: ExitStack) -> None:
     assert "the other side does not speak TLS; leave TLS out" in told
 
 
-def test_a_connection_cut_in_tls_is_told_of(stack: ExitStack, certified: Files) -> None:
+def a_secure_peer(certified: Files, newest: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certified.shown)
+    context.maximum_version = newest
+    return context
+
+
+def test_a_connection_cut_in_tls_is_told_of(stack: ExitStack, certified: Files) -> None:
+    context = a_secure_peer(certified, ssl.TLSVersion.TLSv1_3)
     with a_peer() as peer:
         place = f"tls://{at(peer.getsockname())}"
         with running("connect", place, "--cafile", certified.trusted) as client:
@@ -1077,6 +1084,51 @@ def test_a_connection_cut_in_tls_is_told_of(stack: ExitStack, certified: Files) 
             code, _, told = client.end()
     assert code == 1
     assert told.startswith(f"aiosock: {place}: the connection was cut in the middle of TLS: ")
+
+
+@on_each_loop
+def test_in_tls_too_the_end_of_the_input_is_told_and_the_answer_printed(
+    command: list[str], stack: ExitStack, certified: Files
+) -> None:
+    context = a_secure_peer(certified, ssl.TLSVersion.TLSv1_3)
+    with a_peer() as peer:
+        place = f"tls://{at(peer.getsockname())}"
+        with running("connect", place, "--cafile", certified.trusted, command=command) as client:
+            conn = stack.enter_context(context.wrap_socket(accepted(stack, peer), server_side=True))
+            conn.sendall(b"what came before, ")
+            client.send(b"question")
+            client.end_input()
+            assert all_of(conn) == b"question"
+            conn.sendall(b"and the answer")
+            conn.unwrap()
+            assert client.end() == (0, b"what came before, and the answer", "")
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_where_tls_has_one_end_or_on_request_it_is_not_told(
+    newest: ssl.TLSVersion, stack: ExitStack, certified: Files
+) -> None:
+    context = a_secure_peer(certified, newest)
+    how = ["--cafile", certified.trusted, "-w", "0.3s"]
+    how += ["--no-shutdown"] if newest == ssl.TLSVersion.TLSv1_3 else []
+    with a_peer() as peer, running("connect", f"tls://{at(peer.getsockname())}", *how) as client:
+        conn = stack.enter_context(context.wrap_socket(accepted(stack, peer), server_side=True))
+        conn.sendall(b"the answer")
+        assert client.receive(10) == b"the answer"
+        assert client.end(b"question") == (0, b"", "")
+        assert conn.recv(100) == b"question"
+        assert conn.recv(100) == b""  # behind the silence
+
+
+def test_both_ends_of_tls_tell_the_end_of_their_input(certified: Files) -> None:
+    with running("listen", "tls://:0", "--cert", certified.shown) as server:
+        place = f"tls://{at(server.listening())}"
+        with running("connect", place, "--cafile", certified.trusted) as client:
+            client.send(b"question")
+            assert server.receive(8) == b"question"
+            client.end_input()
+            assert server.end() == (0, b"", "")
+            assert client.end() == (0, b"", "")
 
 
 @contextmanager
@@ -1097,12 +1149,26 @@ def test_openssl_s_server_is_talked_to(certified: Files) -> None:
         assert server.stdout is not None
         told = next(line for line in server.stdout if line.startswith(b"ACCEPT "))
         place = f"tls://{LOCALHOST}:{told.rpartition(b':')[2].strip().decode()}"
-        how = ["--cafile", certified.trusted, "--alpn", "h2,http/1.1", "-v", "-w", "1s"]
+        how = ["--cafile", certified.trusted, "--alpn", "h2,http/1.1", "-v"]
         code, printed, told_by_us = run("connect", place, *how, data=b"hello\n")
     assert (code, printed) == (0, b"olleh\n")
     assert re.match(
         rf"aiosock: connected to {place} in .*, TLSv1.3, TLS_\w+, ALPN h2\n", told_by_us
     )
+
+
+@needs_openssl
+def test_the_answer_of_openssls_web_server_is_printed_whole(certified: Files) -> None:
+    how = ["-accept", f"{LOCALHOST}:0", "-cert", certified.shown, "-key", certified.shown]
+    with openssl("s_server", *how, "-www") as server:
+        assert server.stdout is not None
+        told = next(line for line in server.stdout if line.startswith(b"ACCEPT "))
+        place = f"{LOCALHOST}:{told.rpartition(b':')[2].strip().decode()}"
+        how = ["--tls", "--crlf", "--cafile", certified.trusted]
+        code, printed, told_by_us = run("connect", place, *how, data=b"GET / HTTP/1.0\n\n")
+    assert (code, told_by_us) == (0, "")
+    assert printed.startswith(b"HTTP/1.0 200 ok\r\n")
+    assert printed.endswith(b"</HTML>\r\n\r\n")
 
 
 @needs_openssl

@@ -696,6 +696,20 @@ class WaitWritable(Send):
         return sent
 
 
+class SendEof(WaitWritable):
+    """The end comes behind what was sent, and is said whole or, at a second try, for good."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__(stack, aiosock.SSLSocket.send_eof)
+
+    async def account(self, attempt: Attempt) -> None:
+        hearing = asyncio.create_task(self.peer.recv_all())
+        await self._call(self.sock)
+        assert self.got + await hearing == self.data[: self.before]
+        await self.peer.send(HELLO)
+        assert await self.sock.recv(100) == HELLO
+
+
 class AskForCertificate(WaitWritable):
     """The question goes out, at the latest with what is sent next."""
 
@@ -918,6 +932,7 @@ CASES: dict[str, Callable[[ExitStack], Case]] = {
     "SSLSocket.write": partial(Send, call=lambda sock: sock.write(LOTS)),
     "SSLSocket.sendfile": SendFile,
     "SSLSocket.wait_writable": WaitWritable,
+    "SSLSocket.send_eof": SendEof,
     "SSLSocket.verify_client_post_handshake": AskForCertificate,
     "ssl": OldStart,
     "SSLObject.read": partial(OldRead, name="recv"),

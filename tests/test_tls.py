@@ -974,6 +974,182 @@ async def test_unwrap_while_data_is_on_its_way(stack: ExitStack) -> None:
         await sock.unwrap()
 
 
+# --- the end of one way ---------------------------------------------------------------
+
+BEFORE = {  # what has come when we say that nothing follows, and how much of it is received
+    "nothing": (b"", 0),
+    "a record": (HELLO, 0),
+    "half a record": (HELLO, 2),
+    "many records": (BULK[: 3 * RECORD], 1),
+    "more than is taken at once": (BULK, RECORD + 1),
+}
+
+
+async def all_by(call: Callable[[aiosock.SSLSocket], Awaitable[bytes]], sock: Any) -> bytes:
+    pieces = []
+    while piece := await call(sock):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+TO_THE_END: dict[str, Callable[[aiosock.SSLSocket], Awaitable[bytes]]] = {
+    "recv": lambda s: s.recv(100),
+    "recv much": lambda s: s.recv(2**20),
+    "recv_into": lambda s: into(s),
+}
+
+
+@versions
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("name", TO_THE_END)
+@in_time
+async def test_after_send_eof_all_that_the_peer_says_is_received(
+    name: str, before: str, version: Any, stack: ExitStack
+) -> None:
+    sock, peer = await with_peer(stack, context=trusting(version=version))
+    said, received = BEFORE[before]
+    saying = asyncio.create_task(peer.send(said))
+    got = await exactly(received, sock.recv)
+    await sock.send_eof()
+    assert await peer.recv() == b""
+    await saying
+    await peer.send(BULK)
+    await peer.sock.sendall(peer.farewell())
+    assert got + await all_by(TO_THE_END[name], sock) == said + BULK
+    assert await sock.recv() == await sock.recv() == b""
+    assert await sock.recv_into(bytearray(9)) == 0
+
+
+async def test_after_send_eof_decrypted_bytes_are_counted_and_need_no_wait(
+    stack: ExitStack,
+) -> None:
+    sock, peer = await with_peer(stack)
+    await peer.send(HELLO)
+    assert await sock.recv(1) == HELLO[:1]
+    await sock.send_eof()
+    assert sock.pending() == 4
+    await sock.wait_readable()
+    assert [await sock.recv(1) for _ in range(4)] == [b"e", b"l", b"l", b"o"]
+    assert sock.pending() == 0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(sock.wait_readable(), 0.02)
+
+
+@pytest.mark.parametrize("send", ["send", "sendall", "write", "sendfile"])
+async def test_after_send_eof_nothing_can_be_sent(send: str, stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack)
+    await sock.send_eof()
+    await sock.send_eof()  # which has been said
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_IS_SHUTDOWN"):
+        await getattr(sock, send)(io.BytesIO(HELLO) if send == "sendfile" else HELLO)
+    assert await peer.recv_all() == b""
+    await peer.send(HELLO)
+    assert await sock.recv() == HELLO
+    sock.close()
+    await peer.hear()
+    assert peer.incoming.eof  # and nothing else has been said
+
+
+async def test_send_eof_leaves_a_reader_waiting(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack)
+    await peer.sock.sendall((sealed := peer.sealed(HELLO))[:9])
+    reading = await waiting(sock.recv())
+    await sock.send_eof()
+    await peer.sock.sendall(sealed[9:])
+    assert await reading == HELLO
+
+
+async def test_send_eof_makes_the_handshake_first(stack: ExitStack) -> None:
+    async with aiosock.create_server(("127.0.0.1", 0), ssl=usual(True)) as listener:
+        client = stack.enter_context(await aiosock.create_connection(listener.getsockname()))
+        server, _ = await listener.accept()
+        with server:
+            secure, _ = await asyncio.gather(start(client, False), server.send_eof())
+            with secure:
+                assert await secure.recv() == b""
+
+
+async def test_send_eof_comes_behind_what_is_being_sent(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack, tiny=True)
+    sending = await waiting(sock.sendall(BULK))
+    ending = await waiting(sock.send_eof())
+    assert await peer.recv_all() == BULK
+    await asyncio.gather(sending, ending)
+
+
+@pytest.mark.parametrize("way", ["timeout", "cancel", "non-blocking"])
+async def test_send_eof_that_was_stopped_can_be_repeated(way: str, stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack, tiny=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await sock.sendall(10 * BULK)
+    if way == "cancel":
+        assert await cancelled(await waiting(sock.send_eof())) == 0
+    else:
+        sock.settimeout(0.02 if way == "timeout" else 0)
+        with pytest.raises(TimeoutError if way == "timeout" else ssl.SSLWantWriteError):
+            await sock.send_eof()
+        sock.settimeout(None)
+    hearing = asyncio.create_task(peer.recv_all())
+    await sock.send_eof()
+    assert (10 * BULK).startswith(await hearing)
+    await peer.send(HELLO)
+    assert await sock.recv() == HELLO
+
+
+async def test_unwrap_after_send_eof_is_for_when_all_is_received(stack: ExitStack) -> None:
+    sock, peer = await with_peer(stack)
+    await peer.send(HELLO)
+    assert await sock.recv(1) == HELLO[:1]
+    await sock.send_eof()
+    with pytest.raises(ssl.SSLError, match="must be received before"):
+        await sock.unwrap()
+    assert await sock.recv() == HELLO[1:]
+    await peer.sock.sendall(peer.farewell() + b"plain")
+    assert await (await sock.unwrap()).recv(100) == b"plain"
+    with pytest.raises(ValueError, match="No SSL wrapper around"):
+        await sock.send_eof()
+
+
+@pytest.mark.parametrize("honest", [True, False], ids=["ended", "cut"])
+async def test_send_eof_to_a_peer_that_has_said_all(honest: bool, stack: ExitStack) -> None:
+    """What comes of the end is told to the reader."""
+    sock, peer = await with_peer(stack)
+    await peer.sock.sendall(peer.sealed(HELLO) + (peer.farewell() if honest else b""))
+    peer.sock.shutdown(_stdlib.SHUT_WR)
+    assert await sock.recv(1) == HELLO[:1]
+    await sock.send_eof()
+    assert await sock.recv() == HELLO[1:]
+    for _ in range(2):
+        end = await outcome(sock.recv())
+        assert end == b"" if honest else isinstance(end, ssl.SSLEOFError)
+    if honest:
+        assert await sock.unwrap() is sock
+
+
+@sides
+async def test_send_eof_to_the_stdlibs_socket(server_side: bool, stack: ExitStack) -> None:
+    """It hears the end, and answers behind it."""
+
+    def answer(theirs: _stdlib.socket) -> bytes:
+        context = usual(not server_side)
+        host = HOST if server_side else None
+        with context.wrap_socket(theirs, not server_side, server_hostname=host) as peer:
+            heard = b"".join(iter(partial(peer.recv, 2**16), b""))
+            peer.sendall(BULK)
+            peer.unwrap()
+            return heard
+
+    client, server = raw_pair()
+    ours, theirs = (server, client) if server_side else (client, server)
+    answering = asyncio.create_task(asyncio.to_thread(answer, theirs))
+    async with await start(aiosock.from_stdlib_socket(ours), server_side) as sock:
+        await sock.sendall(BULK)
+        await sock.send_eof()
+        assert await all_by(TO_THE_END["recv much"], sock) == BULK
+        assert await answering == BULK
+
+
 # --- bytes ----------------------------------------------------------------------------
 
 SIZES = [1, RECORD - 1, RECORD, RECORD + 1, 4 * RECORD, 5 * RECORD + 1, len(BULK)]

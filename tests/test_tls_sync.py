@@ -496,3 +496,38 @@ def test_after_an_unwrap_that_is_late_nothing_can_be_sent(stack: ExitStack) -> N
         sock.unwrap()
     with pytest.raises(ssl.SSLError, match="PROTOCOL_IS_SHUTDOWN"):
         sock.sendall(HELLO)
+
+
+def test_after_send_eof_the_peer_may_still_speak(stack: ExitStack) -> None:
+    sock, peer = wrapped(stack, SSLSocket)
+    peer.send(HELLO)
+    assert sock.recv(1) == HELLO[:1]
+    sock.send_eof()
+    sock.send_eof()
+    assert peer.do(peer.tls.read, 100) == b""
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_IS_SHUTDOWN"):
+        sock.sendall(HELLO)
+    assert sock.pending() == 4
+    assert sock.recv(1) == HELLO[1:2]
+    buffer = bytearray(9)
+    assert sock.recv_into(buffer) == 3
+    assert buffer.startswith(HELLO[2:])
+    assert sock.pending() == 0
+    saying = beside(lambda: peer.send(BULK))
+    assert exactly(sock, len(BULK)) == BULK
+    saying()
+    peer.tls.unwrap()
+    peer.say(b"plain")
+    assert sock.recv(100) == sock.recv(100) == b""
+    assert sock.unwrap().recv(100) == b"plain"
+    assert sock.pending() == 0
+    with pytest.raises(ValueError, match="No SSL wrapper around"):
+        sock.send_eof()
+
+
+def test_send_eof_makes_the_handshake_first(stack: ExitStack) -> None:
+    sock, peer = unshaken(stack, SSLSocket)
+    shaking = beside(peer.shake)
+    sock.send_eof()
+    assert shaking() is None
+    assert peer.do(peer.tls.read, 100) == b""

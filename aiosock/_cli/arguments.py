@@ -169,7 +169,7 @@ def _conversation(command: Parser) -> None:
         "--no-shutdown",
         dest="shutdown",
         action="store_false",
-        help="at the end of the input do not tell the other side",
+        help="at the end of the input do not tell the other side, which may end then",
     )
     command.add_argument("--progress", action="store_true", help="bytes and rate, on stderr")
     _verbose(command, "what happens, on stderr")
@@ -206,9 +206,9 @@ def _connect(commands: Any) -> None:
         connect,
         "Connect to ENDPOINT, send it standard input, and print what comes back.\n\n"
         "At the end of the input (Ctrl-D) the other side is told that nothing follows, and what\n"
-        "it still sends is printed; when it closes, the command ends. In UDP and TLS it is not\n"
-        "told: there give -w, and such a silence after the input ends the command in peace.\n\n"
-        + SEEN,
+        "it still sends is printed; when it closes, the command ends. In UDP, and TLS before 1.3,\n"
+        "it is not told: there give -w, and such a silence after the input ends the command in\n"
+        "peace.\n\n" + SEEN,
         "  %(prog)s example.org:80 --crlf         type GET / HTTP/1.0, and an empty line\n"
         "  %(prog)s tls://example.org:443 -v      the same in TLS; verifies the certificate\n"
         "  %(prog)s :8080 < file                  send a file to a port of this machine\n"

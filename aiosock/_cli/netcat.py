@@ -3,8 +3,8 @@
 Knows the public names of aiosock; what is read and shown is other files' business.
 
 The end of the input is told to the other side by a half-close, where the protocol has one:
-datagrams have no end, and in TLS Python can say it only together with all that has not been
-received yet.  There -w, if it is given, says how long to wait for more.
+datagrams have no end, and TLS before 1.3 has but one for both ways, at which the other side may
+drop its answer.  There -w, if it is given, says how long to wait for more.
 """
 
 import argparse
@@ -31,6 +31,7 @@ __all__ = ["connect", "listen"]
 PIECE = 2**18  # bytes received, or read from the input, at once
 DATAGRAM = 2**16  # more than any has
 SHORT = 2**14  # bytes of input that make one datagram
+ONE_END = "TLSv1", "TLSv1.1", "TLSv1.2"  # for both ways: RFC 5246, 7.2.1
 OFTEN = 0.5  # seconds between two looks at the progress
 
 
@@ -48,7 +49,7 @@ class Channel(Protocol):
     async def send(self, data: bytes) -> None:
         """Await that it is sent."""
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Tell the other side that nothing follows."""
 
 
@@ -57,7 +58,8 @@ class Stream:
 
     def __init__(self, sock: aiosock.socket, tells_end: bool) -> None:
         self._sock = sock
-        self.tells_end = tells_end and not isinstance(sock, aiosock.SSLSocket)
+        is_whole = isinstance(sock, aiosock.SSLSocket) and sock.version() in ONE_END
+        self.tells_end = tells_end and not is_whole
 
     async def receive(self) -> bytes | None:
         return await self._sock.recv(PIECE) or None
@@ -65,9 +67,12 @@ class Stream:
     async def send(self, data: bytes) -> None:
         await self._sock.sendall(data)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         with suppress(OSError):  # the other side has gone
-            self._sock.shutdown(aiosock.SHUT_WR)
+            if isinstance(self._sock, aiosock.SSLSocket):
+                await self._sock.send_eof()
+            else:
+                self._sock.shutdown(aiosock.SHUT_WR)
 
 
 class Datagrams:
@@ -84,7 +89,7 @@ class Datagrams:
     async def send(self, data: bytes) -> None:
         await self._sock.send(data)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """There is no such datagram."""
 
 
@@ -210,7 +215,7 @@ class Conversation:
                 return
         self._input_ended = self._source.ended
         if self._channel.tells_end:
-            self._channel.finish()
+            await self._channel.finish()
 
     async def _give(self, data: bytes) -> None:
         if self._show_sent:
