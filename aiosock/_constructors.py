@@ -206,9 +206,9 @@ def _rest(deadline: float) -> float:
     raise timed_out()
 
 
-async def _connection(address: Any, timeout: Any, *how: Any) -> socket:
+async def _connection(address: Any, timeout: Any, *how: Any, log: Log | None = None) -> socket:
     request = Request(address, timeout, *how)
-    with Log() as log:
+    with log or Log() as log:
         if request.races:
             own = as_timeout(request.timeout)
             made = await race(log, request, deadline_after(own))

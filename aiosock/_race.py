@@ -194,7 +194,7 @@ class Log:
 
     def begin(self, info: AddrInfo) -> int:
         """An attempt begins; its place here."""
-        self.attempts.append(Attempt(info[4], self._now(), inf, None))
+        self.attempts.append(Attempt(info[4], self.now(), inf, None))
         return len(self.attempts) - 1
 
     async def attempt(self, place: int, connect: Connect[S], info: AddrInfo) -> S:
@@ -216,9 +216,10 @@ class Log:
 
     def _end(self, place: int, error: BaseException | None) -> None:
         address, started, *_ = self.attempts[place]
-        self.attempts[place] = Attempt(address, started, self._now(), error)
+        self.attempts[place] = Attempt(address, started, self.now(), error)
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Seconds since the call began."""
         return monotonic() - self.begun
 
     def time_is_over(self) -> None:

@@ -389,7 +389,7 @@ class Records:
         with suppress(_ssl.SSLError):  # a reader will hear of it
             while piece := self.talk.read(SIZE):
                 self._left += piece
-        with suppress(_ssl.SSLWantReadError, _ssl.SSLEOFError):
+        with suppress(_ssl.SSLWantReadError):
             shut()
         self._read, self.more = self._read_on, True
 

@@ -7,6 +7,7 @@ an error.
 
 import errno
 import json
+import itertools
 import os
 import pty
 import re
@@ -31,6 +32,8 @@ from test_race import using
 
 import aiosock
 import aiosock_sync
+from aiosock import _race
+from aiosock._cli import trace
 from aiosock._cli.demo import check
 from aiosock._cli.endpoints import Endpoint, OneFamily, duration, endpoint, listening_address
 from aiosock._cli.formats import Crlf, Escaper, HexDump, in_words
@@ -1267,6 +1270,60 @@ def test_a_connection_is_traced(certified: Files) -> None:
     assert any(step.startswith("look up IPv4 ") for step in steps)
     assert re.search(r"TLSv1\.3, TLS_\w+$", steps[-1])
     assert re.search(r"connected, and secure: certificate for .*localhost.*, \d+\.\d ms$", whole)
+
+
+STEP = re.compile(r"(?P<name>.*?) +(?P<begun>\d+\.\d) +\+(?P<took>\d+\.\d) ms  ")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_all_steps_of_a_trace_have_one_origin(
+    answers: bool, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on with each look at it: what follows begins later."""
+    ticks = itertools.count(1000)  # of a tenth of a millisecond
+    monkeypatch.setattr(_race, "monotonic", lambda: next(ticks) / 10_000)
+    with a_peer() as peer, socket.socket() as deaf:
+        deaf.bind((LOCALHOST, 0))
+        port = (peer if answers else deaf).getsockname()[1]
+        code, printed, _ = here("trace", f"localhost:{port}", "-4")
+    *steps, whole = printed.splitlines()
+    assert code == (0 if answers else 1)
+    found = [match for match in map(STEP.match, steps) if match]
+    assert [step["name"] for step in found] == ["look up IPv4", f"{LOCALHOST}:{port}"]
+    at = 0.0
+    for step in found:
+        assert float(step["begun"]) > at
+        assert float(step["took"]) > 0
+        at = float(step["begun"]) + float(step["took"])
+    assert float(whole.split()[-2]) > at
+
+
+def test_the_steps_of_a_trace_are_drawn_in_the_order_in_which_they_began(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    timeline = trace.Timeline()
+    timeline.steps = [Step("later", 0.2, 0.3, ""), Step("first", 0.0, 0.4, "")]
+    trace.draw(Endpoint("tcp"), timeline, "connected")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:2] == [
+        "first",
+        "later",
+    ]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_the_time_for_a_trace_is_for_all_of_it(
+    is_over: bool, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a server that says nothing; and if connecting has taken all the time."""
+    if is_over:
+        monkeypatch.setattr(trace, "deadline_after", lambda timeout: 0.0)
+    with a_peer() as peer:
+        code, printed, told = here("trace", "--tls", at(peer.getsockname()), "-w", "100ms")
+    attempt, *rest, _ = printed.splitlines()
+    assert attempt.endswith("  connected")
+    assert [step.split("  ")[0] for step in rest] == ["TLS handshake"] * (not is_over)
+    assert "no answer in time" in told
+    assert code == 1
 
 
 def test_of_a_host_that_is_not_known_the_lookups_are_all_that_is_drawn(

@@ -1,23 +1,24 @@
 """trace: the steps of a connection and their times, drawn as a waterfall.
 
-Knows the public names of aiosock; it times lookups by standing in the resolver's place, and
-takes the attempts from ``sock.attempts``, or where none has connected from the error's notes.
+Knows how `create_connection` is made; it times lookups by standing in the resolver's place, and
+gives the connection a log of its own, whose clock is that of all steps.
 """
 
 import argparse
-import ast
 import encodings.idna  # noqa: F401  # which the first lookup would import, and be timed for
 import re
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from time import monotonic
+from dataclasses import dataclass
 from typing import Any
 
 import aiosock
 
+from .._constructors import _connection, _rest
+from .._deadline import deadline_after
 from .._names import AddrInfo, Resolver, _StdlibResolver
+from .._race import ATTEMPT_DELAY, Log
 from . import security
 from .endpoints import FAMILIES, Endpoint, allow_family, written
 from .netcat import meant
@@ -26,7 +27,6 @@ from .words import Misuse, encoding, explained, show
 __all__ = ["trace"]
 
 NARROWEST, WIDEST = 10, 40  # characters of a bar's room
-NOTE = re.compile(r"(?P<address>.+) from (?P<begun>[\d.]+) s to (?P<ended>[\d.]+) s: (?P<said>.*)")
 
 
 @dataclass
@@ -39,16 +39,20 @@ class Step:
     said: str
 
 
-@dataclass
-class Timeline:
-    """The steps so far."""
+class Timeline(Log):
+    """The steps so far; attempts to connect become some when it is left."""
 
-    begun: float = 0.0
-    steps: list[Step] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+
+    def __exit__(self, *raised: Any) -> None:
+        self.steps += map(as_tried, self.attempts)
+        super().__exit__(*raised)
 
     async def time(self, name: str, work: Awaitable[Any], say: Callable[[Any], str]) -> Any:
         """The outcome of some work, which becomes a step."""
-        begun, said = monotonic(), "given up"
+        begun, said = self.now(), "given up"
         try:
             outcome = await work
             said = say(outcome)
@@ -59,7 +63,7 @@ class Timeline:
             said = explained(error).partition("; ")[0]
             raise
         finally:
-            self.steps.append(Step(name, begun - self.begun, monotonic() - self.begun, said))
+            self.steps.append(Step(name, begun, self.now(), said))
         return outcome
 
 
@@ -109,17 +113,13 @@ async def follow(
     options: argparse.Namespace,
 ) -> str:
     """Connect, and shake hands if there is a context; what came of it."""
-    timeline.begun = monotonic()
-    try:
-        sock = await aiosock.create_connection(target, options.timeout)
-    except OSError as error:
-        notes = map(NOTE.fullmatch, getattr(error, "__notes__", ()))
-        timeline.steps += (as_noted(note) for note in notes if note)
-        raise
-    with sock:
-        timeline.steps += map(as_tried, sock.attempts)
+    deadline = deadline_after(options.timeout)
+    how = None, False, ATTEMPT_DELAY
+    with await _connection(target, options.timeout, *how, log=timeline) as sock:
         if context is None:
             return "connected"
+        if deadline is not None:
+            sock.settimeout(_rest(deadline))
         name = options.servername or place.host or "localhost"
         work = sock.start_tls(context, server_hostname=name)
         with await timeline.time("TLS handshake", work, security.spoken) as secure:
@@ -129,11 +129,6 @@ async def follow(
 def as_tried(attempt: aiosock.Attempt) -> Step:
     said = without_number(str(attempt).rpartition(" s: ")[2])
     return Step(shown(attempt.address), attempt.started, attempt.ended, said)
-
-
-def as_noted(note: re.Match[str]) -> Step:
-    address = shown(ast.literal_eval(note["address"]))
-    return Step(address, float(note["begun"]), float(note["ended"]), without_number(note["said"]))
 
 
 def without_number(said: str) -> str:
@@ -157,10 +152,10 @@ def names_in(certificate: dict[str, Any] | None) -> str:
 
 def draw(place: Endpoint, timeline: Timeline, outcome: str) -> None:
     """A line for each step, with its bar, and one for the whole."""
-    whole = monotonic() - timeline.begun
+    whole = timeline.now()
     width = max([len(step.name) for step in timeline.steps], default=0)
     room = shutil.get_terminal_size().columns - width - 50
-    for step in timeline.steps:
+    for step in sorted(timeline.steps, key=lambda step: step.begun):
         bar = drawn(step, whole, min(max(room, NARROWEST), WIDEST))
         times = f"{1000 * step.begun:8.1f} {1000 * (step.ended - step.begun):+8.1f} ms"
         show(f"{step.name:{width}} {times}  {bar}  {step.said}")
