@@ -387,6 +387,10 @@ ERRORS = {
         errno.ENOENT, "No such file or directory"
     ),
     "TLS failed: no reason is known;": ssl.SSLError("No reason is known"),
+    "TLS failed: alert no application protocol; the server speaks none": ssl.SSLError(
+        1, "[SSL] alert no application protocol (_ssl.c:1006)"
+    ),
+    "--cert FILE and --key FILE say it": ssl.SSLError(1, "tlsv13 alert certificate required"),
     "that is no host name": UnicodeError("label empty or too long"),
     "as it says": Refusal("as it says"),
     "this is a bug": ZeroDivisionError("division by zero"),
@@ -404,7 +408,7 @@ def test_an_error_is_one_line_that_says_what_to_do(advice: str) -> None:
 MISUSES: dict[str, list[object]] = {
     "the following arguments are required: ENDPOINT": ["connect"],
     "invalid choice: 'frobnicate'": ["frobnicate"],
-    "unrecognized arguments: --verb": ["connect", ":1", "--verb"],
+    "connect: unrecognized arguments: --verb; see": ["connect", ":1", "--verb"],
     "a port is missing": ["listen", "localhost"],
     "a duration is written as": ["connect", ":1", "-w", "soon"],
     "not allowed with argument": ["connect", ":1", "-4", "-6"],

@@ -61,6 +61,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
+class CommandParser(Parser):
+    """That of one command: it tells itself what it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options; without a command, the help of all."""
     parser = made()
@@ -83,7 +93,9 @@ def made() -> Parser:
     about = f"aiosock {version_of(DISTRIBUTION)} on Python {platform.python_version()}"
     parser.add_argument("--version", action="version", version=about)
     parser.set_defaults(run=None)
-    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS, prog=parser.prog)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", help=argparse.SUPPRESS, prog=parser.prog, parser_class=CommandParser
+    )
     for add in (_demo, _connect, _listen, _echo, _resolve, _trace, _doctor):
         add(commands)
     return parser
@@ -169,7 +181,7 @@ def _conversation(command: Parser) -> None:
         "--no-shutdown",
         dest="shutdown",
         action="store_false",
-        help="at the end of the input do not tell the other side, which may end then",
+        help="keep the end of the input from the other side: some end with it, unanswered",
     )
     command.add_argument("--progress", action="store_true", help="bytes and rate, on stderr")
     _verbose(command, "what happens, on stderr")

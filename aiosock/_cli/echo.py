@@ -16,13 +16,15 @@ from .words import tell
 
 __all__ = ["echo"]
 
+UNTIL = "; Ctrl-C ends it"
+
 
 async def echo(options: argparse.Namespace) -> None:
     """The command: serves until it is interrupted."""
     place = meant(options)
     allow_family(options.family, place.host)
     if place.scheme == "udp":
-        async with bound(place, options.family) as sock:
+        async with bound(place, options.family, UNTIL) as sock:
             await send_back(sock, options.verbose)
     else:
         await serve(place, options)
@@ -44,7 +46,7 @@ async def serve(place: Endpoint, options: argparse.Namespace) -> None:
     }
     async with aiosock.serve(handle, address, **keywords) as server:
         name = server.sockets[0].getsockname()
-        tell(f"aiosock: listening at {written(place.scheme, name)}; Ctrl-C ends it")
+        tell(f"aiosock: listening at {written(place.scheme, name)}{UNTIL}")
         await server.serve_forever()
 
 

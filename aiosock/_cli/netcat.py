@@ -324,7 +324,7 @@ async def listen(options: argparse.Namespace) -> None:
 
 
 @asynccontextmanager
-async def bound(place: Endpoint, family: int) -> AsyncIterator[aiosock.socket]:
+async def bound(place: Endpoint, family: int, how: str = "") -> AsyncIterator[aiosock.socket]:
     """A UDP socket that listens, of which is told."""
     address = await listening_address(place, family, _stdlib.SOCK_DGRAM)
     kind = aiosock.AF_INET6 if ":" in address[0] else aiosock.AF_INET
@@ -333,7 +333,7 @@ async def bound(place: Endpoint, family: int) -> AsyncIterator[aiosock.socket]:
             both = takes_both(place, family)
             sock.setsockopt(aiosock.IPPROTO_IPV6, aiosock.IPV6_V6ONLY, not both)
         await sock.bind(address)
-        tell(f"aiosock: listening at {written('udp', sock.getsockname())}")
+        tell(f"aiosock: listening at {written('udp', sock.getsockname())}{how}")
         yield sock
 
 

@@ -5,6 +5,7 @@ Knows errors, and nothing of where they come from.  A line says what is wrong an
 
 import errno
 import os
+import re
 import socket as _stdlib
 import ssl
 import sys
@@ -22,6 +23,11 @@ __all__ = [
     "unwritable",
 ]
 
+UNNAMED = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")  # around a reason that Python has no name for
+ADVICE_ON_TLS = {
+    "alert certificate required": "the server asks who you are: --cert FILE and --key FILE say it",
+    "alert no application protocol": "the server speaks none of the protocols of --alpn",
+}
 EXPIRED, NOT_FOR_NAME, NOT_FOR_ADDRESS = 10, 62, 64  # X509_V_ERR_…
 
 
@@ -99,10 +105,11 @@ def _of_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLEOFError):
         return "the connection was cut in the middle of TLS: what came may not be all"
     reason = getattr(error, "reason", None) or error.strerror or " ".join(map(str, error.args))
-    reason = reason.replace("_", " ").lower()
+    reason = UNNAMED.sub("", reason).replace("_", " ").lower()
     if "wrong version number" in reason or "record layer failure" in reason:
         return "the other side does not speak TLS; leave TLS out"
-    return f"TLS failed: {reason}; -v and `aiosock trace` tell more"
+    known = (advice for said, advice in ADVICE_ON_TLS.items() if said in reason)
+    return f"TLS failed: {reason}; {next(known, '-v and `aiosock trace` tell more')}"
 
 
 def _of_certificates(error: ssl.SSLCertVerificationError) -> str:
@@ -122,7 +129,7 @@ def _of_names(error: _stdlib.gaierror) -> str:
         return "the port's name is not known here; write its number"
     if error.errno == _stdlib.EAI_AGAIN:
         return "the host's name cannot be looked up now; is there a network?"
-    return f"the host is not known ({error.strerror}); check its spelling"
+    return f"the host is not known ({error.strerror}); check its spelling, and -4 or -6"
 
 
 ADVICE = {
