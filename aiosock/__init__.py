@@ -24,7 +24,7 @@ A map of the house, from the ground up.  A file imports only from files above it
     _run            run(): a main coroutine on the fastest loop there is
     _cli            the commands of the command line, a house of its own
     __main__        python -m aiosock
-    _pytest         the plugin for pytest: fixtures, and a check for leaks
+    _pytest         what the plugin for pytest has, which is _plugin/, and is installed beside
 
 What never waits (byte order, ``inet_*``, ``if_*``, the default timeout) is the stdlib's own.
 """

@@ -1,9 +1,8 @@
-"""Fixtures for tests of code that uses aiosock, as a plugin that pytest finds by itself.
+"""What the fixtures are made of for tests of code that uses aiosock.
 
-Knows the public names of both faces and pytest; nothing in the house knows it.  pytest loads this
-file in every run of an environment that has it, and `aiosock` with it: what a fixture needs besides
-(the blocking face, uvloop, trustme) is imported when it is asked for.  Nothing happens to a test
-that does not ask.
+Knows the public names of both faces and pytest; nothing in the house knows it but the plugin, in
+which the fixtures have their names and descriptions, and which imports this file for a test that
+asks.  What one needs besides (the blocking face, uvloop, trustme) is imported for that one alone.
 
 All fixtures are plain functions.  A socket belongs to no loop, and servers run in a thread with a
 loop of its own: so they serve async tests, whichever plugin runs those, and blocking ones alike.
@@ -20,7 +19,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Unpack
@@ -48,7 +47,6 @@ Resolve = Callable[[Book], None]
 LIMIT: Final = 10.0  # seconds for a server to begin, and for cancelled handlers to end
 GRACE: Final = 1.0  # seconds for handlers to end with their test, unless it says otherwise
 LOOKS: Final = 50  # in which what is on its way out may go
-LEAK_CHECK: Final = "aiosock_leak_check"
 PASSED: Final = pytest.StashKey[bool]()
 
 
@@ -63,9 +61,7 @@ class Serve(Protocol):
 # --- sockets --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def aiosock_pair() -> Iterator[tuple[aiosock.socket, aiosock.socket]]:
-    """Two `aiosock.socket`s connected to each other, which are closed at the end."""
+def pair() -> Iterator[tuple[aiosock.socket, aiosock.socket]]:
     one, other = aiosock.socketpair()
     with one, other:
         yield one, other
@@ -136,14 +132,7 @@ class Servers:
             self._loop.close()
 
 
-@pytest.fixture
-def aiosock_server() -> Iterator[Serve]:
-    """Call it with a handler: it serves on a free port of 127.0.0.1, and the address comes back.
-
-    The handler is that of `aiosock.serve`, and so are the keywords, `ssl` among them.  It runs in
-    a thread with a loop of its own.  At the end of the test handlers have `grace_period` seconds,
-    1 where it is not given, before they are cancelled.  An error in a handler fails the test.
-    """
+def server() -> Iterator[Serve]:
     servers: list[Servers] = []
 
     def serve(
@@ -160,13 +149,7 @@ def aiosock_server() -> Iterator[Serve]:
         running.end()
 
 
-@pytest.fixture
-def aiosock_echo(aiosock_server: Serve) -> Address:
-    """The address of a server that sends back what it receives."""
-    return aiosock_server(_echo)
-
-
-async def _echo(conn: aiosock.socket, peer: Any) -> None:
+async def echo(conn: aiosock.socket, peer: Any) -> None:
     while data := await conn.recv(65536):
         await conn.sendall(data)
 
@@ -181,9 +164,7 @@ class TLS(NamedTuple):
     client: SSLContext
 
 
-@pytest.fixture
-def aiosock_tls() -> TLS:
-    """`TLS` contexts of an authority made for this test; needs the package trustme."""
+def tls() -> TLS:
     try:
         import trustme
     except ImportError:
@@ -233,14 +214,7 @@ class FakeResolver:
         return socket.getnameinfo(sockaddr, flags | socket.NI_NUMERICHOST)
 
 
-@pytest.fixture
-def aiosock_resolver() -> Iterator[Resolve]:
-    """Call it with a mapping of names to addresses, or a function, which may be async.
-
-    One address is a str, several are an iterable, none is None or an error that the function
-    raises.  Other names are unknown: nothing is asked of the network.  It serves both faces until
-    the end of the test, then the resolver of before does again.
-    """
+def resolver() -> Iterator[Resolve]:
     before = _names._resolver
     yield lambda book: _names.set_resolver(FakeResolver(book))
     _names.set_resolver(before)
@@ -249,43 +223,12 @@ def aiosock_resolver() -> Iterator[Resolve]:
 # --- leaks ----------------------------------------------------------------------------
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini(
-        LEAK_CHECK,
-        "fail tests that leave descriptors, sockets or tasks behind",
-        type="bool",
-        default=False,
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        f"{LEAK_CHECK}(on=True): fail the test if it leaves descriptors, sockets or tasks behind",
-    )
-
-
-def _is_checked(item: pytest.Item) -> bool:
-    mark = item.get_closest_marker(LEAK_CHECK)
-    if mark is None:
-        return bool(item.config.getini(LEAK_CHECK))
-    on: bool = mark.kwargs.get("on", *mark.args[:1] or (True,))
-    return on
-
-
-@pytest.fixture(autouse=True)
-def _aiosock_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begun before the test's other fixtures, and ended after them.
-
-    Of a test that has failed nothing is asked: its traceback keeps what its frames know.
-    """
-    if not _is_checked(request.node):
-        yield
-        return
+def without_descriptors_left(item: pytest.Item) -> Iterator[None]:
+    """Of a test that has failed nothing is asked: its traceback keeps what its frames know."""
     _open_what_stays()
     before = _descriptors()
     yield
-    if not request.node.stash.get(PASSED, False):
+    if not item.stash.get(PASSED, False):
         return
     if _descriptors() - before:
         gc.collect()
@@ -299,12 +242,10 @@ def _aiosock_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Tasks are looked for before the test's loop ends, which would cancel them."""
-    before = WeakSet(_tasks()) if _is_checked(item) else None
+def without_tasks_left(item: pytest.Item) -> Iterator[None]:
+    before = WeakSet(_tasks())
     yield
-    if before is not None and (left := [task for task in _tasks() if task not in before]):
+    if left := [task for task in _tasks() if task not in before]:
         lines = "\n  ".join(map(repr, left))
         pytest.fail(f"the test leaves tasks behind:\n  {lines}", pytrace=False)
     item.stash[PASSED] = True

@@ -49,6 +49,7 @@ FLOORS = [
     {"aiosock._cli.arguments"},
     {"aiosock._cli.main"},
     {"aiosock.__main__", "aiosock._pytest"},
+    {"aiosock._plugin.pytest_aiosock"},
 ]
 
 WOULD_BLOCK = {
@@ -82,10 +83,14 @@ WOULD_BLOCK = {
 HIDDEN_IMPORTS = {
     "aiosock._run.fastest_loop": "uvloop is imported when a loop is made",
     "aiosock._cli.demo.secured": "trustme is for the one step that needs it, where it is installed",
-    "aiosock._pytest.aiosock_tls": "trustme is for the tests that ask for it",
+    "aiosock._plugin.pytest_aiosock._room": "a run that asks for no fixture imports none of us",
+    "aiosock._pytest.tls": "trustme is for the tests that ask for it",
     "aiosock._pytest._open_what_stays": "the blocking face and uvloop are for a checked test",
 }
-GUESTS = {"aiosock._pytest": ["pytest", "trustme", "uvloop"]}  # what tests have
+GUESTS = {  # what tests have
+    "aiosock._pytest": ["pytest", "trustme", "uvloop"],
+    "aiosock._plugin.pytest_aiosock": ["pytest"],
+}
 IMPORTERS = ("__import__", "import_module", "importlib.import_module")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

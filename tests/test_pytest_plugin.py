@@ -111,11 +111,33 @@ def run(pytester: pytest.Pytester, *options: str, alone: bool = False) -> pytest
     return run(*QUIETLY, "-o", LOOP_SCOPE, *options)
 
 
-def test_loading_the_plugin_loads_nothing_heavy() -> None:
-    ask = "import sys, pytest; before = {*sys.modules}; import aiosock._pytest; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("asked", "found", "heavy"),
+    [
+        ("import pytest_aiosock", "pytest_aiosock", HEAVY | {"aiosock", "asyncio", "ssl"}),
+        ("import aiosock._pytest", "aiosock._pytest", HEAVY),
+    ],
+)
+def test_nothing_is_loaded_before_it_is_asked_for(asked: str, found: str, heavy: set[str]) -> None:
+    ask = f"import sys, pytest; before = {{*sys.modules}}; {asked}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    assert "aiosock._pytest" in told.stdout.split()
-    assert not HEAVY & set(told.stdout.split())
+    assert found in told.stdout.split()
+    assert not heavy & set(told.stdout.split())
+
+
+def test_a_run_that_asks_for_nothing_does_not_import_the_library(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            assert "pytest_aiosock" in sys.modules
+            assert "aiosock" not in sys.modules
+        """
+    )
+    run(pytester, alone=True).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("way", WAYS)
