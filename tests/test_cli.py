@@ -6,8 +6,8 @@ an error.
 """
 
 import errno
-import json
 import itertools
+import json
 import os
 import pty
 import re
