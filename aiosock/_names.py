@@ -269,10 +269,9 @@ def numeric_addresses(
 ) -> list[AddrInfo] | None:
     """What getaddrinfo says without looking anything up; None if it has to."""
     numeric = flags | _stdlib.AI_NUMERICHOST | _stdlib.AI_NUMERICSERV
-    plain = host.encode() if isinstance(host, str) and host.isascii() else host  # spares a codec
     try:
         return list(
-            _original_getaddrinfo(_or_null(plain), _or_null(port), family, type, proto, numeric)
+            _original_getaddrinfo(_or_null(host), _or_null(port), family, type, proto, numeric)
         )
     except (_stdlib.gaierror, UnicodeError):
         return None  # a name, or an error that the lookup will tell
