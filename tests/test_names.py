@@ -255,6 +255,14 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
             lookup.go.set()
 
 
+@pytest.mark.parametrize("host", ["576\0..>x8", "127.0.0.1\0..x", "0" * 70 + "1", "1..2"])
+async def test_what_the_codec_of_names_refuses_is_no_number(ours: Face, host: str) -> None:
+    with pytest.raises((UnicodeError, _stdlib.gaierror)) as theirs:
+        _stdlib.getaddrinfo(host, 80)
+    with pytest.raises(type(theirs.value)):
+        await ours.getaddrinfo(host, 80)
+
+
 async def test_a_replaced_getaddrinfo_is_used(ours: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up = [(AF_INET, SOCK_STREAM, 6, "", ("192.0.2.7", 1))]
     monkeypatch.setattr(_stdlib, "getaddrinfo", lambda *args, **named: made_up)
