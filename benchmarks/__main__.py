@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,10 @@ def arguments() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description="aiosock beside its peers, in interleaved rounds"
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, for a look")
-    parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS + SLOW, default=GROUPS)
+    parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS + SLOW)
     parser.add_argument("--list", action="store_true", help="what the groups measure")
-    parser.add_argument("--rounds", type=int, help="7 unless told")
-    parser.add_argument("--seconds", type=float, help="for each in a round; 0.08 unless told")
+    parser.add_argument("--rounds", type=at_least_one, help="7 unless told")
+    parser.add_argument("--seconds", type=positive, help="for each in a round; 0.08 unless told")
     parser.add_argument(
         "--subjects", nargs="+", metavar="NAME", default=[""], help="who, by parts of the name"
     )
@@ -38,19 +40,59 @@ def arguments() -> argparse.ArgumentParser:
         "--connections", type=int, default=8000, help="the most that one server is given"
     )
     parser.add_argument("--python-load", action="store_true", help="as where no compiler is")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="SVG or PNG, by matplotlib")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write all that was found")
+    parser.add_argument("--plot", type=picture, metavar="FILE", help="SVG or PNG, by matplotlib")
     parser.add_argument(
         "--from",
-        type=Path,
+        type=existing,
         metavar="FILE",
         dest="earlier",
-        help="an earlier json, of which --only takes some",
+        help="an earlier json, whole or the groups of --only",
     )
     parser.add_argument(
         "--write-docs", action="store_true", help="put the figures into docs/speed.md"
     )
     return parser
+
+
+# --- arguments are judged before anything is measured ------------------------------------
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < inf:
+            return number
+    raise argparse.ArgumentTypeError(f"a number above 0, not {text}")
+
+
+def new_file(text: str) -> Path:
+    if not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {Path(text).parent}")
+    return Path(text)
+
+
+def picture(text: str) -> Path:
+    path = new_file(text)
+    if path.suffix not in (".svg", ".png"):
+        raise argparse.ArgumentTypeError(f"{path} is to end in .svg or .png")
+    return path
+
+
+def existing(text: str) -> Path:
+    try:
+        json.loads(Path(text).read_text())["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} holds no earlier run: {error}") from None
+    return Path(text)
+
+
+# --- the work ----------------------------------------------------------------------------
 
 
 class Progress:
@@ -87,7 +129,7 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]
         if made.compiler is None:
             plan.leave_out("epoll in C", "no compiler is here")
         try:
-            for group in options.only:
+            for group in options.only or GROUPS:
                 for case in import_module(f"benchmarks.{group}").cases(plan):
                     found = plan.run(group, case, progress.show)
                     progress.clear()
@@ -114,7 +156,7 @@ def main() -> None:
     if options.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib, of the extra `bench`")
     if options.earlier:
-        told, results = _report.from_json(options.earlier, options.only)
+        told, results = _report.from_json(options.earlier, options.only or GROUPS + SLOW)
         print(*map(_report.as_text, results), sep="\n")
     else:
         told, results = measured(options)

@@ -28,7 +28,7 @@ def facts() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
         "peers": {name: found for name in DISTRIBUTIONS if (found := _version(name))},

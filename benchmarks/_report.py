@@ -12,6 +12,7 @@ from ._rounds import Pair, Result
 from ._statistics import Spread
 
 Cells = list[list[str]]
+FIRST = "echo"  # group on the page
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
 
 
@@ -128,12 +129,16 @@ def _row(cells: list[str]) -> str:
 
 
 def with_figures(page: str, told: dict[str, Any], results: list[Result]) -> str:
-    """The page, with the figures of this run in the blocks for those groups."""
+    """The page, with the figures of this run in the blocks for those groups.
+
+    The line about the machine is of the run whose figures follow first.
+    """
+    measured = {result.group for result in results}
 
     def filled(block: re.Match[str]) -> str:
         start, group, end = block.groups()
         found = [result for result in results if result.group == group]
-        if group == "machine":
+        if group == "machine" and FIRST in measured:
             text = f"{sentence(told['machine'])}. {settings_of(told)}."
         elif found:
             text = as_markdown(found)

@@ -22,6 +22,7 @@ from weakref import WeakSet
 import pytest
 import uvloop
 from faces import AIOSOCK, STDLIB, SYNC, Face, open_descriptors
+from faults import replay
 
 from aiosock_sync._driver import loop_here
 
@@ -51,6 +52,10 @@ def remembered(factory: Callable[[], Loop]) -> Callable[[], Loop]:
         return loop
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(replay())
 
 
 MADE = WeakSet[Loop]()  # the loops of tests

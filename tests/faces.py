@@ -8,6 +8,7 @@ start one and go on.
 import asyncio
 import os
 import socket as _stdlib
+import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -192,6 +193,12 @@ def open_descriptors(*, queues: bool = False) -> int:
         with suppress(FileNotFoundError):  # the one with which we look
             links.append(os.readlink(f"/proc/self/fd/{number}"))
     return len([link for link in links if queues or "eventpoll" not in link])
+
+
+def queue_of(listener: Any) -> int:
+    """The length that the kernel allows it: tcpi_sacked of its TCP_INFO."""
+    info = listener.getsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_INFO, 104)
+    return int(struct.unpack_from("I", info, 28)[0])
 
 
 def failure(kind: type[OSError], number: int) -> tuple[type[OSError], int, str]:

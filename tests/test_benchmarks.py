@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks import _report, profile
-from benchmarks.__main__ import GROUPS, PAGE, SLOW
+from benchmarks.__main__ import GROUPS, PAGE, SLOW, arguments
 from benchmarks._load import tools
 from benchmarks._programs import ROOT, Program
 from benchmarks._rounds import Case, Plan, Result, beside
@@ -200,6 +200,29 @@ def test_it_tells_the_machine_and_the_settings(tmp_path: Path) -> None:
     found = found_by(tmp_path / "found.json", *FEW, "--only", "imports")
     assert found["machine"].keys() >= {"cpu", "cores", "kernel", "python", "peers", "load average"}
     assert found["settings"] == {"rounds": 2, "seconds": 0.002, "quick": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--rounds 0", "a number from 1 on, not 0"),
+        ("--rounds x", "a number from 1 on, not x"),
+        ("--seconds -1", "a number above 0, not -1"),
+        ("--seconds nan", "a number above 0, not nan"),
+        ("--json /nowhere/at/all.json", "there is no folder /nowhere/at"),
+        ("--plot picture.gif", "picture.gif is to end in .svg or .png"),
+        ("--from /nowhere.json", "/nowhere.json holds no earlier run: "),
+        ("--from pyproject.toml", "pyproject.toml holds no earlier run: "),
+        ("--only nothing", "invalid choice: 'nothing'"),
+    ],
+)
+def test_what_it_cannot_do_is_told_before_anything_is_measured(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments().parse_args(words.split())
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def test_the_list_names_every_group() -> None:

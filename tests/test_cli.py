@@ -42,7 +42,7 @@ from aiosock._cli.resolve import in_order
 from aiosock._cli.trace import Step, drawn
 from aiosock._cli.words import Misuse, Refusal, explained
 
-trustme = pytest.importorskip("trustme")
+trustme = pytest.importorskip("trustme", reason="it makes the certificates of these tests")
 
 PATIENCE = 20.0
 LOCALHOST = "127.0.0.1"

@@ -65,6 +65,7 @@ SMALLER = {
         "=1", instead_of="=600", needs="atheris"
     ),
     ".venv/bin/python -m benchmarks": Smaller(FEW),
+    ".venv/bin/python tests/soak.py --hours 1": Smaller("0.0003", instead_of="1"),
     ".venv/bin/python -m benchmarks --json speed.json --plot speed.svg --write-docs": Smaller(
         FEW, needs="matplotlib"
     ),

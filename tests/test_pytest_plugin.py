@@ -10,7 +10,9 @@ import sys
 import pytest
 from pages import Block, blocks
 
-pytest.importorskip("trustme")  # here once: cryptography cannot be imported twice in a process
+pytest.importorskip(
+    "trustme", reason="its fixture is made of it"
+)  # here once: cryptography cannot be imported twice in a process
 pytest_plugins = "pytester"
 
 HEAVY = {"aiosock_sync", "trustme", "uvloop", "cryptography"}
@@ -145,7 +147,7 @@ def test_the_fixtures_serve_each_way_to_run_async_tests(
     pytester: pytest.Pytester, way: str
 ) -> None:
     if way == "anyio":
-        pytest.importorskip("anyio")
+        pytest.importorskip("anyio", reason="its plugin is the way that is shown")
     mode, mark = WAYS[way]
     pytester.makepyfile(ASYNC_TESTS.format(mark=mark))
     run(pytester, "-o", mode).assert_outcomes(passed=4)

@@ -14,6 +14,7 @@ import errno
 import gc
 import os
 import resource
+import shutil
 import socket as _stdlib
 import subprocess
 import sys
@@ -96,6 +97,67 @@ async def test_without_a_descriptor_nothing_is_made_and_later_it_is(net: Face, n
     async with asyncio.timeout(LIMIT):
         for sock in await outcome_of(make(net, listener, one)):
             sock.close()
+
+
+# The call that the kernel refuses, which one of its kind in the program, and what calls it.
+FULL_TABLE: dict[str, tuple[str, int, str]] = {
+    "socket": ("socket", 2, "face.socket(face.AF_INET)"),
+    "accept": ("accept4", 1, "listener.accept()"),
+    "create_server": ("socket", 2, "face.create_server(('127.0.0.1', 0))"),
+    "create_connection": ("socket", 2, "face.create_connection(listener.getsockname())"),
+}
+PROGRAM = """
+import asyncio, errno, gc, inspect, os, socket, {face} as face
+
+async def made(value):
+    value = await value if inspect.isawaitable(value) else value
+    (value[0] if isinstance(value, tuple) else value).close()
+
+async def main():
+    with face.create_server(("127.0.0.1", 0)) if {blocking} else await face.create_server(
+        ("127.0.0.1", 0)
+    ) as listener:
+        before = len(os.listdir("/proc/self/fd"))
+        try:
+            await made({call})
+        except OSError as error:
+            assert error.errno == errno.ENFILE, error
+        else:
+            raise AssertionError("it was not refused")
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before + 1, "a descriptor is left"
+        with {client}:
+            await made({call})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("face", ["aiosock", "aiosock_sync"])
+@pytest.mark.parametrize("name", FULL_TABLE)
+def test_a_system_that_has_no_more_files_is_told_of_and_the_next_try_succeeds(
+    name: str, face: str
+) -> None:
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace, which has the kernel refuse a call, is not installed")
+    refused, which, call = FULL_TABLE[name]
+    client = "socket.create_connection(listener.getsockname())" if name == "accept" else "listener"
+    program = PROGRAM.format(face=face, call=call, client=client, blocking=face == "aiosock_sync")
+    inject = f"inject={refused}:error=ENFILE:when={which}"
+    command = [strace, "-f", "-qq", "-o", os.devnull, "-e", f"trace={refused}", "-e", inject]
+    may = subprocess.run([*command, "true"], capture_output=True, timeout=50, check=False)
+    if may.returncode:
+        pytest.skip(f"strace may not trace: {may.stderr.decode()}")
+    done = subprocess.run(
+        [*command, sys.executable, "-Werror", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=WITH_OURS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_descriptors_that_cannot_be_received_are_told_and_none_leaks(ours: Face) -> None:

@@ -13,7 +13,6 @@ import io
 import os
 import resource
 import socket as _stdlib
-import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import Loop
-from faces import AIOSOCK, Face, bare, wrapped
+from faces import AIOSOCK, Face, bare, queue_of, wrapped
 from test_socket import STREAMING, drain, each_loop, fill, refused, run, waiting
 
 import aiosock
@@ -379,21 +378,15 @@ async def test_an_empty_queue_is_waited_for(net: Face) -> None:
     net.keep((await accepting)[0])
 
 
-def backlog(listener: Any) -> int:
-    """The length that the kernel allows a listener's queue: tcpi_sacked of its TCP_INFO."""
-    info = listener.getsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_INFO, 104)
-    return int(struct.unpack_from("I", info, 28)[0])
-
-
 @pytest.mark.skipif(not hasattr(_stdlib, "TCP_INFO"), reason="no TCP_INFO")
 async def test_the_backlog_may_be_left_out_and_changed(net: Face) -> None:
     sock = net.socket()
     sock.listen()
     assert sock.getsockname()[1]
-    assert backlog(sock) == min(net.SOMAXCONN, 128)
+    assert queue_of(sock) == min(net.SOMAXCONN, 128)
     for given, taken in ((-5, 0), (7, 7), (1, 1), (True, 1)):
         sock.listen(given)
-        assert backlog(sock) == taken
+        assert queue_of(sock) == taken
 
 
 async def test_a_backlog_is_a_number(net: Face) -> None:
