@@ -67,9 +67,29 @@ if sys.version_info >= (3, 12):
     LOOPS["eager"] = eager(LOOPS["asyncio"])
 
 
-def pytest_collection_finish() -> None:
+def keep_what_there_is() -> None:
+    """It stays: the collector, whom many tests ask, need not walk it again and again."""
     gc.collect()
-    gc.freeze()  # what the collection made stays: the checks below need not walk it
+    gc.freeze()
+
+
+gc.disable()  # a collection makes much, and nothing that may go
+
+
+def pytest_collection_finish() -> None:
+    keep_what_there_is()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """pytest keeps what it knows of the tests that have been: hide it with each file."""
+    done = yield
+    if nextitem is not None and nextitem.path != item.path:
+        keep_what_there_is()
+    return done
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], Loop]]:

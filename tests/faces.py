@@ -188,11 +188,16 @@ AIOSOCK = Face("aiosock", aiosock)
 
 def open_descriptors(*, queues: bool = False) -> int:
     """How many descriptors are open, not counting the event queues of loops."""
-    links = []
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the one with which we look
-            links.append(os.readlink(f"/proc/self/fd/{number}"))
-    return len([link for link in links if queues or "eventpoll" not in link])
+    numbers = os.listdir("/proc/self/fd")
+    if queues:
+        return len(numbers) - 1  # but for the one with which we look
+    return sum(is_no_queue(number) for number in numbers)
+
+
+def is_no_queue(number: str) -> bool:
+    with suppress(FileNotFoundError):  # the one with which we look
+        return "eventpoll" not in os.readlink(f"/proc/self/fd/{number}")
+    return False
 
 
 def queue_of(listener: Any) -> int:

@@ -229,11 +229,15 @@ def listening(pid: int) -> Address | None:
     """Where a process listens, as Linux tells."""
     held = set(open_files(pid))
     for table in ("tcp", "tcp6"):
-        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = row.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in held:
-                host, port = local.split(":")
-                return written(host), int(port, 16)
+        with Path(f"/proc/{pid}/net/{table}").open() as rows:
+            next(rows)
+            for row in rows:
+                _, local, _, state, *_, inode = row.split()[:10]
+                if state != "0A":  # those that listen are the first; of others there are thousands
+                    break
+                if f"socket:[{inode}]" in held:
+                    host, port = local.split(":")
+                    return written(host), int(port, 16)
     return None
 
 

@@ -93,6 +93,7 @@ def a_program_that_serves(name: str, *args: object, first: str) -> Iterator[Prog
     """It ends at Ctrl-C without complaint, and has closed all that it opened."""
     with running(needed(name), *args, first=first) as program:
         program.address()
+        wait_for(program.rests)  # its loop has opened what it needs
         alone = program.descriptors()
         yield program
         wait_for(lambda: program.descriptors() <= alone)

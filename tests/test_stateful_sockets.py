@@ -731,7 +731,8 @@ class Arrivals(Program):
 
     def _listen(self, tcp: bool, backlog: int) -> None:
         self.doors.append(Door(aiosock.from_stdlib_socket(self._bound(tcp))))
-        self.doors[-1].sock.listen(100 if tcp else backlog)  # a full one of TCP takes a second
+        room = 3 * STEPS if tcp else backlog  # a full one of TCP takes a second
+        self.doors[-1].sock.listen(room)
 
     def _bound(self, tcp: bool) -> _stdlib.socket:
         sock = _stdlib.socket(_stdlib.AF_INET if tcp else _stdlib.AF_UNIX)
