@@ -17,6 +17,7 @@ __all__ = [
     "noted",
     "tell_closed",
     "tell_shape",
+    "tell_text",
     "tell_timeout",
 ]
 
@@ -25,6 +26,8 @@ E = TypeVar("E", bound=BaseException)
 CLOSED: Final = "the socket was closed or detached while this call waited"
 CLOSED_BEFORE: Final = "the socket is closed already, by close, detach or start_tls"
 WITH_ADDRESS: Final = ("sendto", "sendmsg")
+WITH_DATA: Final = ("send", "sendto", "sendmsg")
+TEXT: Final = "only bytes can be sent; text.encode() makes bytes of text"
 
 Host = str | bytes | bytearray
 
@@ -86,7 +89,10 @@ def explain(
     """Notes on what an attempt of the engine has raised."""
     if isinstance(error, TypeError):
         attempt, args = getattr(attempt, "first_call", (attempt, args))
-        if getattr(attempt, "__name__", None) in WITH_ADDRESS and args[-1] is not None:
+        name = getattr(attempt, "__name__", None)
+        if name in WITH_DATA:
+            tell_text(error, args[0])
+        if name in WITH_ADDRESS and args[-1] is not None:
             tell_shape(error, sock.family, args[-1])
     else:
         tell_closed(error, sock, CLOSED if waited else CLOSED_BEFORE)
@@ -96,6 +102,12 @@ def tell_closed(error: E, sock: _stdlib.socket, note: str = CLOSED_BEFORE) -> E:
     """The error with a note on it, if a close is what it is of, and nobody has said so."""
     is_closed = getattr(error, "errno", None) == errno.EBADF and sock.fileno() < 0
     return noted(error, note) if is_closed and not hasattr(error, "__notes__") else error
+
+
+def tell_text(error: BaseException, data: object) -> None:
+    """A note on what to do with text, if data or one of several pieces is text."""
+    if any(isinstance(piece, str) for piece in (data if isinstance(data, tuple) else (data,))):
+        noted(error, TEXT)
 
 
 def tell_timeout(error: BaseException, value: object) -> None:

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from ._addresses import Inet6Address, InetAddress
-from ._advice import noted, tell_shape
+from ._advice import noted, tell_shape, tell_text
 from ._readiness import running_loop
 
 __all__ = [
@@ -420,6 +420,7 @@ async def numeric_address(sock: _stdlib.socket, call: str, address: Any, *data: 
         with suppress(OSError, OverflowError):  # EBADF: they are right.  The port is judged later.
             getattr(_closed(sock.family), call)(*data, (stand_in, *address[1:]))
     except TypeError as error:
+        tell_text(error, data[:1])
         tell_shape(error, sock.family, address)
         raise
     host = _encoded(_hashable(address[0]))

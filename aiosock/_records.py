@@ -36,6 +36,7 @@ from contextlib import suppress
 from operator import add, call, getitem
 from typing import Any, Final, NoReturn
 
+from ._advice import tell_text
 from ._certificates import names
 from ._deadline import NOW
 from ._operations import MSG_NOSIGNAL, SendingFile, await_ready, keep
@@ -439,7 +440,12 @@ class Giving(Stateful):
         act: Callable[[], object] | None = None,
     ) -> None:
         self._records, self._whole, self.sent = records, whole, sent
-        self._data, self._act = memoryview(data).cast("B"), act  # what is said without data
+        self._act = act  # what is said without data
+        try:
+            self._data = memoryview(data).cast("B")
+        except TypeError as error:
+            tell_text(error, data)
+            raise
 
     def __call__(self) -> int:
         records, data = self._records, self._data
@@ -597,7 +603,11 @@ def ended() -> _ssl.SSLZeroReturnError:
 
 
 def nbytes(data: Any) -> int:
-    return len(data) if type(data) is bytes else memoryview(data).nbytes
+    try:
+        return len(data) if type(data) is bytes else memoryview(data).nbytes
+    except TypeError as error:
+        tell_text(error, data)
+        raise
 
 
 def refuse_flags(name: str, sock: object) -> NoReturn:

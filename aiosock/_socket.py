@@ -32,7 +32,7 @@ from typing import (
 )
 
 from ._addresses import AddressLike
-from ._advice import tell_closed, tell_shape
+from ._advice import explain, tell_closed, tell_shape
 from ._datagrams import ROOMY, SendingMany, receive_many, receiving_many
 from ._deadline import NOW, as_blocking, as_timeout, deadline_after
 from ._files import BinaryFile, RawFile, TextFile, file_of
@@ -352,7 +352,7 @@ class socket:
                 pass
             except BaseException as error:
                 error.bytes_sent = 0  # type: ignore[attr-defined]  # ours, as documented
-                tell_closed(error, self._sock)
+                explain(error, self._sock, self._send, (data, quiet), waited=False)
                 raise
             else:
                 sending.spent[0] += 1
@@ -385,11 +385,8 @@ class socket:
                 sent = self._sock.sendto(data, self._nosignal, address)
             except BlockingIOError:
                 pass
-            except TypeError as error:
-                tell_shape(error, self._family, address)
-                raise
-            except OSError as error:
-                tell_closed(error, self._sock)
+            except (TypeError, OSError) as error:
+                explain(error, self._sock, self._sock.sendto, (data, address), waited=False)
                 raise
             else:
                 sending.spent[0] += 1

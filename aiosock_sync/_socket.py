@@ -591,7 +591,7 @@ class socket(_stdlib.socket):
                     raise
             except BaseException as error:
                 error.bytes_sent = sum(sent)  # type: ignore[attr-defined]  # ours, as documented
-                tell_closed(error, self._raw)
+                explain(error, self._raw, send, (data, *args), waited=False)
                 raise
         may_wait = self._may_wait(flags)
         if sent and not (must or may_wait):

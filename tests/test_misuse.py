@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, NoReturn
 import pytest
 from blocking import pair
 from faces import LIMIT, Face
-from secured import raw_pair
+from secured import raw_pair, secured_pair
+from test_tls_sync import pair as blocking_pair
 
 import aiosock
 import aiosock_sync
@@ -52,6 +53,8 @@ NOT_WITH = (
     "{!r} object does not support the context manager protocol: "
     "enter it with `async with`, not with `with`"
 )
+TEXT = "only bytes can be sent; text.encode() makes bytes of text"
+NO_BYTES = "a bytes-like object is required, not 'str'"
 NOT_FOR = "{!r} object is not iterable: its lines are awaited, by `async for`"
 NO_ADDRESSES = "{} addresses of 'slow.example' are not known: timed out"
 
@@ -287,6 +290,21 @@ TABLES = {
     ],
     "A value that is none": [
         Row(
+            "await one.sendall('text')",
+            TypeError,
+            NO_BYTES,
+            TEXT,
+            on="stdlib.socket().sendall('text')",
+        ),
+        Row("aiosock_sync.socket().send('text')", TypeError, NO_BYTES, TEXT),
+        Row(
+            "await udp.sendto('text', address)",
+            TypeError,
+            NO_BYTES,
+            TEXT,
+            on="stdlib.socket(type=stdlib.SOCK_DGRAM).sendto('text', address)",
+        ),
+        Row(
             "sock.settimeout('5')",
             TypeError,
             "'str' object cannot be interpreted as an integer",
@@ -496,8 +514,56 @@ def test_a_call_that_another_thread_ends_is_told_so(stack: ExitStack) -> None:
 async def test_only_a_wrong_address_is_told_of_its_shape(net: Face) -> None:
     udp = net.socket(type=_stdlib.SOCK_DGRAM)
     for address in (("127.0.0.1", 9), ("localhost", 9)):
-        with pytest.raises(TypeError, match="^a bytes-like object is required, not 'str'$"):
+        with pytest.raises(TypeError, match=f"^{NO_BYTES}") as caught:
             await udp.sendto("text", address)
+        assert getattr(caught.value, "__notes__", []) == ([] if net.is_stdlib else [TEXT])
+
+
+def sendings(piece: Any) -> dict[str, tuple[Any, ...]]:
+    """The arguments of each call that sends."""
+    return {
+        "send": (piece,),
+        "sendall": (piece,),
+        "sendto": (piece, ("127.0.0.1", 9)),
+        "sendto a name": (piece, 0, ("localhost", 9)),
+        "sendmsg": ([b"x", piece],),
+        "send_many": ([piece],),
+    }
+
+
+@pytest.mark.parametrize("timeout", [None, 1, 0])
+@pytest.mark.parametrize("call", sendings(b""))
+async def test_who_sends_text_is_told_how_to_make_bytes_of_it_and_nobody_else(
+    ours: Face, call: str, timeout: float | None
+) -> None:
+    one, _ = ours.socketpair()
+    sock = one if call in ("send", "sendall") else ours.socket(type=_stdlib.SOCK_DGRAM)
+    sock.settimeout(timeout)
+    for piece, notes in ("text", [TEXT]), (5, []):
+        with pytest.raises(TypeError, match="^a bytes-like object is required") as caught:
+            await getattr(sock, call.split()[0])(*sendings(piece)[call])
+        assert getattr(caught.value, "__notes__", []) == notes
+
+
+TLS_CALLS = pytest.mark.parametrize("call", ["send", "sendall", "write"])
+
+
+@TLS_CALLS
+async def test_who_sends_text_in_tls_is_told_so_too(call: str, stack: ExitStack) -> None:
+    secure, _ = await secured_pair(stack)
+    for piece, notes in ("text", [TEXT]), (5, []):
+        with pytest.raises(TypeError, match="a bytes-like object is required") as caught:
+            await getattr(secure, call)(piece)
+        assert getattr(caught.value, "__notes__", []) == notes
+
+
+@TLS_CALLS
+def test_who_sends_text_in_tls_is_told_so_without_await_too(call: str, stack: ExitStack) -> None:
+    secure, _ = blocking_pair(stack)
+    for piece, notes in ("text", [TEXT]), (5, []):
+        with pytest.raises(TypeError, match="a bytes-like object is required") as caught:
+            getattr(secure, call)(piece)
+        assert getattr(caught.value, "__notes__", []) == notes
 
 
 WAITING: dict[str, tuple[Any, ...]] = {
