@@ -468,6 +468,36 @@ def test_what_is_no_host_name_is_told(host: str, here: Here) -> None:
     assert "that is no host name" in printed
 
 
+@pytest.mark.parametrize("option", [["-u"], []], ids=["by -u", "by the endpoint"])
+@pytest.mark.parametrize("command", ["listen", "echo"])
+def test_a_port_of_udp_that_is_in_use_is_told_as_one_of_udp(
+    command: str, option: list[str], here: Here
+) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind((LOCALHOST, 0))
+        place = f"udp://{at(sock.getsockname())}"
+        code, _, told = here(command, *option, place.removeprefix("udp://" if option else ""))
+    assert code == 1
+    assert told.startswith(f"aiosock: {place}: address already in use: ")
+
+
+def test_datagrams_that_nobody_takes_are_told_as_those_of_udp() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind((LOCALHOST, 0))
+        sock.connect(sock.getsockname())  # and so it hears nobody else
+        place = at(sock.getsockname())
+        code, _, told = run("connect", "-u", place, data=b"x")
+    assert code == 1
+    assert told.startswith(f"aiosock: udp://{place}: connection refused: nobody listens there; ")
+
+
+def test_what_cannot_be_connected_to_in_tls_is_told_as_that_of_tls(nobody: int) -> None:
+    place = f"{LOCALHOST}:{nobody}"
+    code, _, told = run("connect", "--tls", place)
+    assert code == 1
+    assert told.startswith(f"aiosock: tls://{place}: connection refused: ")
+
+
 def test_a_path_that_cannot_be_listened_at_is_told_of(tmp_path: Path) -> None:
     missing, used = tmp_path / "none" / "x", tmp_path / "used"
     code, _, told = run("echo", f"unix:{missing}")

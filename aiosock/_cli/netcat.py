@@ -247,7 +247,7 @@ async def standard(is_udp: bool) -> AsyncIterator[tuple[Input, Output]]:
 
 
 def meant(options: argparse.Namespace) -> Endpoint:
-    """The endpoint, with what the options say of its protocol."""
+    """The endpoint, with what the options say of its protocol; errors name that one too."""
     place: Endpoint = options.endpoint
     scheme = place.scheme
     if options.udp:
@@ -260,7 +260,8 @@ def meant(options: argparse.Namespace) -> Endpoint:
         scheme = "tls"
     if scheme != "tls":
         security.refuse_without_tls(options)
-    return Endpoint(scheme, place.host, place.port, place.path)
+    options.endpoint = place = Endpoint(scheme, place.host, place.port, place.path)
+    return place
 
 
 async def connect(options: argparse.Namespace) -> None:
