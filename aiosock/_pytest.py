@@ -22,7 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, Unpack
 from weakref import WeakSet
 
 import pytest
@@ -238,17 +238,20 @@ def without_descriptors_left(item: pytest.Item) -> Iterator[None]:
         time.sleep(0.01)
     if left := _descriptors() - before:
         owners = _owners()
-        lines = [f"descriptor {fd}, {owners.get(fd, link)}" for fd, link in sorted(left)]
-        pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
+        _fail([f"descriptor {fd}, {owners.get(fd, link)}" for fd, link in sorted(left)])
 
 
 def without_tasks_left(item: pytest.Item) -> Iterator[None]:
     before = WeakSet(_tasks())
     yield
     if left := [task for task in _tasks() if task not in before]:
-        lines = "\n  ".join(map(repr, left))
-        pytest.fail(f"the test leaves tasks behind:\n  {lines}", pytrace=False)
+        _fail([repr(task) for task in left])
     item.stash[PASSED] = True
+
+
+def _fail(left: list[str]) -> NoReturn:
+    """A line for each; pytest's summary shows the first, which has to name something."""
+    pytest.fail("\n  ".join([f"left behind: {left[0]}", *left[1:]]), pytrace=False)
 
 
 def _descriptors() -> set[tuple[int, str]]:

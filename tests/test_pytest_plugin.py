@@ -169,14 +169,50 @@ def test_what_a_test_leaves_fails_it_where_that_is_asked_for(pytester: pytest.Py
     told.stdout.fnmatch_lines_random(
         [
             "*ERROR at teardown of test_a_descriptor*",
-            "the test leaves behind:",
-            "  descriptor *, /dev/null",
+            "left behind: descriptor *, /dev/null",
             "*ERROR at teardown of test_a_socket*",
-            "  descriptor *, <aiosock_sync.socket fd=*",
-            "the test leaves tasks behind:",
-            "  <Task pending * coro=<sleep() *",
+            "left behind: descriptor *, <aiosock_sync.socket fd=*",
+            "left behind: <Task pending * coro=<sleep() *",
         ]
     )
+
+
+def test_each_thing_has_its_line_and_the_summary_names_the_first(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # or it cuts the line off
+    pytester.makepyfile(
+        """
+        import os, pytest
+
+        @pytest.mark.aiosock_leak_check
+        def test_two(): os.open("/dev/null", os.O_RDONLY), os.open("/dev/zero", os.O_RDONLY)
+        """
+    )
+    told = run(pytester, alone=True)
+    told.assert_outcomes(passed=1, errors=1)
+    told.stdout.fnmatch_lines(
+        ["left behind: descriptor *, /dev/null", "  descriptor *, /dev/zero"], consecutive=True
+    )
+    told.stdout.fnmatch_lines(["ERROR *::test_two - *left behind: descriptor *"])
+
+
+def test_a_socket_that_is_dropped_is_told_where_a_resource_warning_is_an_error(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        import aiosock, pytest
+
+        @pytest.mark.aiosock_leak_check
+        def test_a_drop(): aiosock.socket()
+        """
+    )
+    lenient = "-W", "ignore::ResourceWarning"
+    run(pytester, *lenient, alone=True).assert_outcomes(passed=1)
+    told = run(pytester, alone=True)  # in which every warning is an error
+    told.assert_outcomes(failed=1)
+    told.stdout.fnmatch_lines(["*ResourceWarning: unclosed <socket.socket fd=*"])
 
 
 @pytest.mark.parametrize("block", blocks("ini"), ids=lambda block: block.id)
