@@ -191,12 +191,20 @@ def test_in_development_mode_a_forgotten_await_tells_its_line(call: str, tmp_pat
     assert f'File "{program}", line 4, in main' in told
 
 
+def links_of(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+
+
 def test_every_link_leads_somewhere() -> None:
-    links = [
-        (page, to)
-        for page in PAGES
-        for to in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-    ]
+    links = [(page, to) for page in PAGES for to in links_of(page)]
     assert len(links) > 10
     assert {page.name for page, _ in links} >= {"README.md", "CONTRIBUTING.md"}
     assert [(page.name, to) for page, to in links if not (page.parent / to).exists()] == []
+
+
+def test_links_lead_from_the_readme_to_every_page() -> None:
+    """By the index at most: where Markdown alone is shown there is no table of contents."""
+    readme, index = ROOT / "README.md", ROOT / "docs" / "index.md"
+    linked = {(page.parent / to).resolve() for page in (readme, index) for to in links_of(page)}
+    assert index in linked
+    assert {page.name for page in PAGES if page.resolve() not in linked | {readme}} == set()
