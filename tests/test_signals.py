@@ -540,3 +540,31 @@ def test_what_is_told_of_a_busy_sender_who_is_interrupted_is_what_arrives(
 
 def length_to_the_end(sock: Any) -> int:
     return sum(map(len, iter(lambda: sock.recv(2**16), b"")))
+
+
+@pytest.mark.parametrize("way", ["recv", "sendall"])
+def test_a_place_that_no_clause_freed_is_free_for_the_next(
+    way: str, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is left when a handler raises in a jump out of an ``except``, since Python 3.12."""
+    one, other = pair(stack)
+
+    async def leave(self: _readiness.Direction, *args: object) -> None:
+        self._line_here().busy = True
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_readiness.Direction, "complete", leave)
+        with pytest.raises(Interrupted) as caught:
+            one.recv(10) if way == "recv" else one.sendall(bytes(2**24))
+    if way == "recv":
+        late = threading.Timer(0.02, other.sendall, [HELLO])
+        late.start()
+        assert one.recv(10) == HELLO
+        late.join()
+    else:
+        sent = vars(caught.value)["bytes_sent"]
+        reading = in_thread(lambda: length_to_the_end(other))
+        one.sendall(HELLO)
+        one.close()
+        assert ended(*reading) == sent + len(HELLO)
