@@ -55,7 +55,7 @@ Named = InetAddress | Inet6Address
 Found = tuple[_stdlib.AddressFamily, _stdlib.SocketKind, int, str, Named]
 
 THREADS: Final = 16
-MOMENT: Final = 0.02  # seconds: a new thread for each lookup of a busy client is half its cost
+MOMENT: Final = 0.02  # seconds: a thread takes longer to start than most lookups take
 NAMED: Final = (int(_stdlib.AF_INET), int(_stdlib.AF_INET6))  # ints: each sendto() asks
 
 _original_getaddrinfo: Final = _stdlib.getaddrinfo

@@ -183,7 +183,9 @@ class Records:
     def flush(self) -> None:
         """Have the kernel take what is encrypted."""
         with self.lock:
-            while self.unsent or self._outgoing.pending:
+            while True:  # with a condition, the jump back would not be within the ``with``
+                if not (self.unsent or self._outgoing.pending):
+                    return
                 if not self.unsent:
                     keep(self, "unsent", map(memoryview, map(call, (self._outgoing.read,))))
                 unsent = memoryview(self.unsent)
@@ -453,7 +455,9 @@ class Giving(Stateful):
             records.flush()  # what an attempt before this left
             if self._act:
                 self._act()
-            while self.sent < len(data) and (self._whole or not self.sent):
+            while True:  # as in `flush`
+                if self.sent >= len(data) or (self.sent and not self._whole):
+                    break
                 records.give(data[self.sent : self.sent + PIECE], self)
                 records.flush()
             records.flush()

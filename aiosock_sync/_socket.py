@@ -92,35 +92,6 @@ class _Readiness(Readiness):
     direction = _Direction
 
 
-def _finish(
-    direction: Direction,
-    deadline: float | None,
-    asked: int,
-    attempt: Callable[..., T],
-    *args: Any,
-) -> T:
-    """`complete`, run to its end.
-
-    Since Python 3.12 what a signal handler raises in a jump out of an ``except`` is heard by
-    no clause around it: then the place is still held, and nobody is there to free it.
-    """
-    try:
-        return run(direction.complete(deadline, asked, attempt, *args))
-    except BaseException as error:
-        if _was_left(direction) and isinstance(attempt, Stateful):
-            attempt.stopped(error)
-        raise
-
-
-def _was_left(direction: Direction) -> bool:
-    """Free this thread's place, if it is still held; whether it was."""
-    held = [line for line in direction.lines() if line.busy and line.loop is loop_here()]
-    for line in held:
-        line.renew()
-        line.hand_on()
-    return bool(held)
-
-
 class _Moment:
     """The calls that know no MSG_DONTWAIT, made while the descriptor does not block.
 
@@ -291,7 +262,7 @@ class socket(_stdlib.socket):
             line = direction.line
             if asked and line.turn.thread == threading.get_ident():
                 line.drained = line.watched
-        return _finish(direction, self._deadline(), asked, attempt, *args)
+        return run(direction.complete(self._deadline(), asked, attempt, *args))
 
     def _waits_for_ever(self) -> bool:
         if self.gettimeout() is not None or (limits and limited(None) is not None):
@@ -404,7 +375,7 @@ class socket(_stdlib.socket):
                 else:
                     line.drained = line.remembers and 0 < len(data) < bufsize
                     return data
-            return _finish(reading, None, asked, recv, bufsize, MSG_DONTWAIT)
+            return run(reading.complete(None, asked, recv, bufsize, MSG_DONTWAIT))
         return self._complete(reading, asked, 0, recv, bufsize, MSG_DONTWAIT)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -477,7 +448,7 @@ class socket(_stdlib.socket):
         if deadline == NOW and blocking:
             return attempt(*args)
         if isinstance(attempt, Stateful):
-            return _finish(direction, deadline, 0, attempt)
+            return run(direction.complete(deadline, 0, attempt))
         return self._complete(direction, 0, flags, attempt, *args)
 
     # --- waiting: sending -----------------------------------------------------------
@@ -633,7 +604,7 @@ class socket(_stdlib.socket):
         except TimeoutError as late:
             attempt.stopped(late)
             raise
-        sent: int = _finish(self._sending, deadline, 0, attempt)
+        sent: int = run(self._sending.complete(deadline, 0, attempt))
         return sent
 
     # --- waiting: TLS ---------------------------------------------------------------
