@@ -315,10 +315,10 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_one_thread_serves_lookups_that_follow_each_other(
     ours: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = list[int]()
+    threads = list[threading.Thread]()  # their numbers are used again
 
     def look_up(name: str) -> str:
-        threads.append(threading.get_ident())
+        threads.append(threading.current_thread())
         return name
 
     monkeypatch.setattr(_stdlib, "gethostbyname", look_up)
