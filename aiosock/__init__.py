@@ -71,26 +71,8 @@ from ssl import (
 )
 from ssl import SSLError as sslerror  # noqa: N813  # its name in the manual
 
-from ._addresses import (
-    AddressLike,
-    AlgAddress,
-    BluetoothAddress,
-    BluetoothAddressLike,
-    CanAddress,
-    Inet6Address,
-    Inet6AddressLike,
-    InetAddress,
-    InetAddressLike,
-    NetlinkAddress,
-    PacketAddress,
-    PacketAddressLike,
-    QipcrtrAddress,
-    TipcAddress,
-    TipcAddressLike,
-    UnixAddress,
-    UnixAddressLike,
-    VsockAddress,
-)
+from . import _addresses
+from ._addresses import *  # noqa: F403  # all of it
 from ._constants import *  # noqa: F403  # as many names as this Python has
 from ._constants import _NAMES as _CONSTANTS
 from ._constructors import (
@@ -147,25 +129,12 @@ __all__ = [
     "SSL_ERROR_WANT_WRITE",
     "SSL_ERROR_WANT_X509_LOOKUP",
     "SSL_ERROR_ZERO_RETURN",
-    "AddressLike",
-    "AlgAddress",
     "Ancillary",
     "Attempt",
     "BinaryFile",
-    "BluetoothAddress",
-    "BluetoothAddressLike",
-    "CanAddress",
-    "Inet6Address",
-    "Inet6AddressLike",
-    "InetAddress",
-    "InetAddressLike",
     "InsecureWarning",
-    "NetlinkAddress",
-    "PacketAddress",
-    "PacketAddressLike",
     "PacketInfo",
     "PeerCredentials",
-    "QipcrtrAddress",
     "RAND_add",
     "RAND_status",
     "RawFile",
@@ -178,11 +147,6 @@ __all__ = [
     "SocketIO",
     "SocketType",
     "TextFile",
-    "TipcAddress",
-    "TipcAddressLike",
-    "UnixAddress",
-    "UnixAddressLike",
-    "VsockAddress",
     "close",
     "create_connection",
     "create_server",
@@ -235,6 +199,7 @@ __all__ = [
     "sslerror",
     "timeout",
 ]
+__all__ += _addresses.__all__
 __all__ += _CONSTANTS
 
 # Each object is named after where its user finds it: in a repr, in help(), in a traceback.

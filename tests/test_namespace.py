@@ -122,11 +122,14 @@ def test_there_are_no_other_names() -> None:
     assert public(vars(aiosock)) == set(aiosock.__all__)
 
 
-def test_all_has_each_name_once_functions_and_types_in_order_then_the_constants() -> None:
+def test_all_has_each_name_once_ours_in_order_then_the_addresses_and_the_constants() -> None:
     assert len(aiosock.__all__) == len(set(aiosock.__all__))
-    first = aiosock.__all__[: -len(ALL_CONSTANTS)]
+    rest = ADDRESSES + ALL_CONSTANTS
+    first = aiosock.__all__[: -len(rest)]
     assert first == sorted(first, key=lambda name: (not name.isupper(), name.islower(), name))
-    assert aiosock.__all__[len(first) :] == ALL_CONSTANTS == sorted(ALL_CONSTANTS)
+    assert aiosock.__all__[len(first) :] == rest
+    assert sorted(ADDRESSES) == ADDRESSES
+    assert sorted(ALL_CONSTANTS) == ALL_CONSTANTS
 
 
 def test_a_star_imports_them_all() -> None:
