@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -653,6 +654,8 @@ def test_a_peer_that_closes_too_early_is_told_of(
         conn = accepted(stack, peer)
         if says_so:
             conn.shutdown(socket.SHUT_WR)
+        else:  # also if nothing has come behind what is taken
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         exactly(conn, len(BIG))
         conn.close()
         code, _, told = client.end()
